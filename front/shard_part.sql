@@ -284,8 +284,7 @@ BEGIN
 	IF session_user <> 'pgstock_front' THEN
 		PERFORM pgstock_shard.part_check_role();
 	END IF;
-	RETURN EXISTS (SELECT FROM pgstock_internal.idempotency i
-					WHERE i.key = $1);
+	RETURN pgstock_internal.key_is_known(key);
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.part_key IS

@@ -106,8 +106,11 @@ $$;
 COMMENT ON FUNCTION pgstock_shard.sale_as_sent IS
 	'returns a move as its target receives it';
 
-/* A move of no pieces makes the sale known in the other shard. */
-CREATE FUNCTION pgstock_shard.sale_take_out(activity_id text,
+/*
+ * A move of no pieces makes the sale known in the other shard.  terms: as
+ * pgstock_internal.sale_terms() returns them.
+ */
+CREATE FUNCTION pgstock_shard.sale_take_out(activity_id text, terms jsonb,
 	product_id text, location text, target int, home int, wanted bigint)
 RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -124,11 +127,7 @@ BEGIN
 			RETURN NULL;
 		END IF;
 	END IF;
-	SELECT jsonb_build_object('per_user_limit', s.per_user_limit,
-							  'starts_at', s.starts_at, 'ends_at', s.ends_at)
-	  INTO move
-	  FROM pgstock_internal.sale s WHERE s.activity_id = $1;
-	move := coalesce(move, '{}') || jsonb_build_object('id', id,
+	move := terms || jsonb_build_object('id', id,
 		'activity_id', activity_id, 'product_id', product_id,
 		'location', location, 'quantity', sent, 'target', target,
 		'home', home, 'source', pgstock_shard.own_number());
@@ -149,13 +148,19 @@ CREATE FUNCTION pgstock_shard.sale_send(activity_id text, target int,
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	s		record;
+	home	int;
 BEGIN
 	PERFORM pgstock_shard.sale_begin();
-	RETURN (SELECT pgstock_shard.sale_take_out(s.activity_id, s.product_id,
-						s.location, target, h.home, wanted)
-			  FROM pgstock_internal.sale s
-			  JOIN pgstock_shard.shared_sale h USING (activity_id)
-			 WHERE s.activity_id = $1);
+	s := pgstock_internal.sale_terms(activity_id);
+	home := (SELECT h.home FROM pgstock_shard.shared_sale h
+			  WHERE h.activity_id = $1);
+	IF s.terms IS NULL OR home IS NULL THEN
+		RETURN NULL;
+	END IF;
+	RETURN pgstock_shard.sale_take_out(activity_id, s.terms, s.product_id,
+									   s.location, target, home, wanted);
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.sale_send IS
@@ -217,14 +222,15 @@ BEGIN
 	RETURNING pgstock_shard.sale_as_sent(m);
 	RETURN QUERY
 	SELECT t.move
-	  FROM (SELECT g.product_id, g.location, g.home,
-				   sum(l.on_hand - l.reserved)::bigint AS free
-			  FROM pgstock_shard.guest_level g
-			  JOIN pgstock_internal.level l USING (product_id, location)
-			 WHERE l.slot >= 0
-			 GROUP BY 1, 2, 3 HAVING sum(l.on_hand - l.reserved) > 0
+	  FROM (SELECT u.product_id, u.location, g.home, u.free
+			  FROM pgstock_internal.unreserved(
+					ARRAY(SELECT x.product_id FROM pgstock_shard.guest_level x
+						   ORDER BY x.product_id, x.location),
+					ARRAY(SELECT x.location FROM pgstock_shard.guest_level x
+						   ORDER BY x.product_id, x.location)) u
+			  JOIN pgstock_shard.guest_level g USING (product_id, location)
 			 ORDER BY 1, 2) f,
-		   LATERAL (SELECT pgstock_shard.sale_take_out(NULL, f.product_id,
+		   LATERAL (SELECT pgstock_shard.sale_take_out(NULL, '{}', f.product_id,
 						f.location, f.home, f.home, f.free) AS move) t
 	 WHERE t.move IS NOT NULL;
 END
@@ -388,35 +394,29 @@ SELECT pgstock_shard.wrap('pgstock_shard.sale_delete_moves(uuid[])'::
 /* ---- The state of a sale ---- */
 
 /*
- * One snapshot.  A piece is free here, or in a move that has not been marked as
- * arrived, or last_move shows that it has left.
+ * One statement, so one snapshot.  A piece is free here, or in a move that has
+ * not been marked as arrived, or last_move shows that it has left.
  */
 CREATE FUNCTION pgstock_shard.sale_state(activity_id text)
 RETURNS jsonb
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT jsonb_build_object('shard', pgstock_shard.own_number(),
-		'known', s.activity_id IS NOT NULL, 'shared', h.activity_id IS NOT NULL,
-		'open', s.activity_id IS NOT NULL AND s.closed_at IS NULL,
-		'last_move', h.last_move, 'left', h.left_at_close + h.arrived_late,
-		'free', greatest(0, coalesce(l.on_hand - l.reserved, 0) + (
-			SELECT coalesce(sum(r.quantity), 0)
-			  FROM pgstock_internal.reservation r
-			 WHERE r.product_id = s.product_id AND r.location = s.location
-			   AND r.slot = s.slot AND r.state = 'r'
-			   AND r.due_at <= statement_timestamp())),
-		'waiting', coalesce((
-			SELECT jsonb_agg(m.move || jsonb_build_object('late', m.sent_at
-						< statement_timestamp() - '2s'::interval))
-			  FROM pgstock_shard.stock_move m
-			 WHERE m.activity_id = q.activity_id AND m.arrived_at IS NULL),
-			'[]'))
-  FROM (SELECT $1 AS activity_id FROM pgstock_shard.part_check_role()) q
-  LEFT JOIN pgstock_internal.sale s USING (activity_id)
-  LEFT JOIN pgstock_shard.shared_sale h USING (activity_id)
-  LEFT JOIN pgstock_internal.level l
-	ON l.product_id = s.product_id AND l.location = s.location
-   AND l.slot = s.slot AND s.closed_at IS NULL
+BEGIN
+	PERFORM pgstock_shard.part_check_role();
+	RETURN (
+		SELECT jsonb_build_object('shard', pgstock_shard.own_number(),
+				'known', s.is_known, 'shared', h.activity_id IS NOT NULL,
+				'open', s.is_open, 'last_move', h.last_move,
+				'left', h.left_at_close + h.arrived_late, 'free', s.free,
+				'waiting', coalesce((
+					SELECT jsonb_agg(m.move || jsonb_build_object('late',
+								m.sent_at < statement_timestamp()
+											- '2s'::interval))
+					  FROM pgstock_shard.stock_move m
+					 WHERE m.activity_id = $1 AND m.arrived_at IS NULL), '[]'))
+		  FROM pgstock_internal.sale_rest($1) s
+		  LEFT JOIN pgstock_shard.shared_sale h ON h.activity_id = $1);
+END
 $$;
 COMMENT ON FUNCTION pgstock_shard.sale_state IS
 	'returns the state of a flash sale in this shard, from one snapshot: the '
@@ -430,20 +430,18 @@ RETURNS SETOF jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	s		pgstock_internal.sale;
+	s		record;
 	own		int := pgstock_shard.own_number();
 	shards	int := current_setting('pgstock_shard.shards')::int;
-	total	bigint;
 BEGIN
 	PERFORM pgstock_shard.sale_begin();
+	s := pgstock_internal.sale_terms(activity_id);
+	ASSERT s.terms IS NOT NULL;
 	INSERT INTO pgstock_shard.shared_sale VALUES ($1, own);
-	SELECT * INTO STRICT s FROM pgstock_internal.sale x
-	 WHERE x.activity_id = $1;
-	total := s.quantity;
 	FOR target IN 0 .. shards - 1 LOOP
 		IF target <> own THEN
-			RETURN NEXT pgstock_shard.sale_take_out($1, s.product_id,
-				s.location, target, own, total / shards);
+			RETURN NEXT pgstock_shard.sale_take_out($1, s.terms, s.product_id,
+				s.location, target, own, s.quantity / shards);
 		END IF;
 	END LOOP;
 END

@@ -1,25 +1,5 @@
 /* ---- Retention ----------------------------------------------------------- */
 
-CREATE FUNCTION pgstock_internal.purge_keys(max_rows int)
-RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	n	bigint;
-BEGIN
-	DELETE FROM pgstock_internal.idempotency k
-	 WHERE k.key = ANY (ARRAY(
-		SELECT o.key FROM pgstock_internal.idempotency o
-		 WHERE o.created_at < clock_timestamp() - interval '24 hours'
-		 LIMIT max_rows));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END
-$$;
-COMMENT ON FUNCTION pgstock_internal.purge_keys IS
-	'deletes idempotency keys older than 24 hours, at most max_rows of them; '
-	'returns their number';
-
 /*
  * The outer condition repeats the inner one: a line that was taken back up
  * meanwhile is another version of the row, which only the outer one sees.

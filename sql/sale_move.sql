@@ -17,3 +17,72 @@ COMMENT ON FUNCTION pgstock_internal.move_in IS
 	'adds pieces from another database to a flash sale, which it opens if it '
 	'is unknown here, or to ordinary stock if the sale has closed or is NULL; '
 	'returns whether the sale has them';
+
+/* ---- What another database needs to know of them ---- */
+
+/* NULL in all columns: the sale is unknown. */
+CREATE FUNCTION pgstock_internal.sale_terms(activity_id text,
+	OUT product_id text, OUT location text, OUT quantity bigint,
+	OUT terms jsonb)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	SELECT s.product_id, s.location, s.quantity,
+		   jsonb_build_object('per_user_limit', s.per_user_limit,
+							  'starts_at', s.starts_at, 'ends_at', s.ends_at)
+	  INTO product_id, location, quantity, terms
+	  FROM pgstock_internal.sale s WHERE s.activity_id = $1;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.sale_terms IS
+	'returns the product and the quota of a flash sale, and the terms by which '
+	'move_in() opens it in another database';
+
+/*
+ * Due lines count as expired, as they do for a purchase.  The caller's snapshot
+ * is used: it reads its own rows of the sale in the same statement.
+ */
+CREATE FUNCTION pgstock_internal.sale_rest(activity_id text,
+	OUT is_known boolean, OUT is_open boolean, OUT free bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	SELECT s.closed_at IS NULL,
+		   greatest(0, coalesce(l.on_hand - l.reserved, 0) + (
+				SELECT coalesce(sum(r.quantity), 0)
+				  FROM pgstock_internal.reservation r
+				 WHERE r.product_id = s.product_id AND r.location = s.location
+				   AND r.slot = s.slot AND r.state = 'r'
+				   AND r.due_at <= statement_timestamp()))
+	  INTO is_open, free
+	  FROM pgstock_internal.sale s
+	  LEFT JOIN pgstock_internal.level l
+		ON l.product_id = s.product_id AND l.location = s.location
+	   AND l.slot = s.slot AND s.closed_at IS NULL
+	 WHERE s.activity_id = $1;
+	is_known := FOUND;
+	is_open := coalesce(is_open, false);
+	free := coalesce(free, 0);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.sale_rest IS
+	'returns whether a flash sale is known and open here, and how many pieces '
+	'of its quota are free';
+
+CREATE FUNCTION pgstock_internal.unreserved(products text[], locations text[])
+RETURNS TABLE (product_id text, location text, free bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY
+	SELECT l.product_id, l.location, sum(l.on_hand - l.reserved)::bigint
+	  FROM unnest(products, locations) k (product_id, location)
+	  JOIN pgstock_internal.level l
+		ON l.product_id = k.product_id AND l.location = k.location
+	 WHERE l.slot >= 0
+	 GROUP BY 1, 2 HAVING sum(l.on_hand - l.reserved) > 0;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.unreserved IS
+	'returns which of these levels have pieces of ordinary stock that are not '
+	'reserved, also those of the safety stock';
