@@ -341,7 +341,6 @@ DECLARE
 	t		pgstock_front.turn;
 	seen	text[] := '{}';
 	ended	int := 0;
-	before	timestamptz;
 	detail	text;
 BEGIN
 	PERFORM set_config('pgstock_front.shard_lock_timeout', '2s', true);
@@ -360,7 +359,20 @@ BEGIN
 		END;
 	END LOOP;
 	PERFORM set_config('pgstock_front.shard_lock_timeout', '', true);
-	before := pgstock_front.ask_purge(1000);
+	RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.sweep_sagas IS
+	'ends steps of orders over shards that their sessions have not ended; '
+	'returns how many';
+
+CREATE FUNCTION pgstock_front.purge_sagas()
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	before	timestamptz := pgstock_front.ask_purge(1000);
+BEGIN
 	IF before IS NOT NULL THEN
 		BEGIN
 			PERFORM pgstock_front.check_answers(ARRAY(
@@ -374,14 +386,15 @@ BEGIN
 				SQLERRM;
 		END;
 	END IF;
-	RETURN ended;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.sweep_sagas IS
-	'ends steps of orders over shards that their sessions have not ended, and '
-	'deletes old rows; returns how many steps it ended';
+COMMENT ON FUNCTION pgstock_front.purge_sagas IS
+	'deletes old rows of orders over shards, and their parts in the shards';
 
-/* Flash sales have no coordinator. */
+/*
+ * Flash sales have no coordinator.  Old rows are deleted at the end: an error
+ * of a retention time stops neither orders nor sales.
+ */
 CREATE FUNCTION @extschema@.sweep_orders(max_orders int DEFAULT 100)
 RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -394,6 +407,9 @@ BEGIN
 		ended := pgstock_front.sweep_sagas(max_orders);
 	END IF;
 	PERFORM pgstock_front.sale_sweep();
+	IF pgstock_front.has_coordinator() THEN
+		PERFORM pgstock_front.purge_sagas();
+	END IF;
 	PERFORM pgstock_front.sale_purge();
 	RETURN ended;
 END

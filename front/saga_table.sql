@@ -90,16 +90,53 @@ AS 'MODULE_PATHNAME', 'pgstock_front_history' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_front.saga_history IS
 	'returns the history of the coordinator: system, timeline and database';
 
-/* A setting of the coordinator's database, such as pgstock_front.hold. */
-CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
+/*
+ * A hold of zero would never expire, and a session that finishes the step of
+ * another one needs time to do so before the hold ends.
+ */
+CREATE FUNCTION pgstock_front.saga_check_setting(name text, value interval)
 RETURNS interval
 LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+	hold	interval := coalesce(nullif(current_setting('pgstock_front.hold',
+						true), ''), '20s');
+	patience interval := coalesce(nullif(current_setting(
+						'pgstock_front.patience', true), ''), '10s');
+	is_retention boolean := name = 'saga_retention';
+	fault	text := CASE
+		WHEN is_retention AND value < '1 day' THEN 'must be at least one day'
+		WHEN is_retention THEN NULL
+		WHEN value <= '0' THEN 'must be greater than zero'
+		WHEN 2 * patience > hold
+		THEN 'is unsuitable: hold must be at least twice patience' END;
 BEGIN
-	RETURN coalesce(nullif(current_setting('pgstock_front.' || name, true), '')
-					::interval, otherwise);
+	IF fault IS NOT NULL THEN
+		RAISE EXCEPTION 'setting pgstock_front.% %', name, fault
+			USING ERRCODE = 'invalid_parameter_value',
+				  DETAIL = CASE
+					WHEN is_retention THEN format('It is %s.', value)
+					ELSE format('hold is %s, patience is %s.', hold, patience)
+				  END,
+				  HINT = 'Use ALTER DATABASE ... SET in the coordinator''s '
+						 'database; open sessions keep the old value.';
+	END IF;
+	RETURN value;
 END
 $$;
+COMMENT ON FUNCTION pgstock_front.saga_check_setting IS
+	'returns the value of a setting of orders over shards; raises 22023 if it '
+	'is outside of its bounds';
+
+/* A setting of the coordinator's database, such as pgstock_front.hold. */
+CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
+RETURNS interval
+LANGUAGE sql STABLE
+RETURN CASE
+	WHEN coalesce(current_setting('pgstock_front.' || name, true), '') = ''
+	THEN otherwise
+	ELSE pgstock_front.saga_check_setting(name,
+			current_setting('pgstock_front.' || name)::interval) END;
 COMMENT ON FUNCTION pgstock_front.saga_setting IS
 	'returns a setting of orders over shards: hold, patience, saga_retention';
 

@@ -54,6 +54,19 @@ def saga(shop, order):
                           " WHERE order_id = %s", (order,))
 
 
+def hold_of_a_session_that_ended(shop, order, items):
+    """The row and the holds that a session leaves which dies behind them."""
+    shop.front.sql(
+        "WITH t AS MATERIALIZED (SELECT t FROM pgstock_front.ask_reserve(%s,"
+        " '{0,1}', pgstock_front.saga_parts(%s, '{0,1}'), '{}',"
+        " '{\"raise\": true, \"user_id\": \"u\","
+        " \"strategy\": \"auto\"}', NULL, NULL) t)"
+        " SELECT pgstock_front.saga_push(t, 'hold', (t).step - 1) FROM t",
+        (order, items))
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
+                   " WHERE order_id = %s", (order,))
+
+
 def fails(sqlstate, function, *args):
     with pytest.raises(psycopg2.Error) as error:
         function(*args)

@@ -164,7 +164,7 @@ def test_a_keep_that_finds_its_hold_expired(fleet, order):
     """The keep waits in one shard until the hold in the other has expired."""
     items = fleet.items(1, 1)
     fleet.coordinator.sql("ALTER DATABASE coordinator"
-                          " SET pgstock_front.patience = '1 minute'")
+                          " SET pgstock_front.patience = '150ms'")
     fleet.coordinator.sql("ALTER DATABASE coordinator"
                           " SET pgstock_front.hold = '300ms'")
     try:

@@ -6,15 +6,12 @@ import itertools
 import json
 from contextlib import closing
 
-import psycopg2
-import psycopg2.errors
 import pytest
 
 from cluster import Database
 from process import wait_until
-from saga_shop import (call, expire, fails, in_parallel, lines, make_shop, saga,
-                       states, statuses)
-from shards import LONGEST_WAIT
+from saga_shop import (call, expire, fails, hold_of_a_session_that_ended, lines,
+                       make_shop, saga, states, statuses)
 
 serial = itertools.count(1)
 
@@ -48,19 +45,6 @@ def test_a_compensation_does_not_use_the_key_of_its_call(shop, order):
         assert states(shop, order) == ["rolled_back", "shortfall"]
         assert saga(shop, order) == [("shortfall", None)]
     call(shop, "release_stock", rest)
-
-
-def hold_of_a_session_that_ended(shop, order, items):
-    """The row and the holds that a session leaves which dies behind them."""
-    shop.front.sql(
-        "WITH t AS MATERIALIZED (SELECT t FROM pgstock_front.ask_reserve(%s,"
-        " '{0,1}', pgstock_front.saga_parts(%s, '{0,1}'), '{}',"
-        " '{\"raise\": true, \"user_id\": \"u\","
-        " \"strategy\": \"auto\"}', NULL, NULL) t)"
-        " SELECT pgstock_front.saga_push(t, 'hold', (t).step - 1) FROM t",
-        (order, items))
-    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
-                   " WHERE order_id = %s", (order,))
 
 
 @pytest.mark.parametrize("settled", [None, "confirm_stock"])
@@ -493,66 +477,3 @@ def test_what_names_a_user_is_the_same_in_both(shop):
 def test_what_a_step_keeps_of_its_arguments(shop, args, expected):
     assert shop.front.value("SELECT pgstock_front.forget_args(%s, 'ann')",
                             (json.dumps(args),)) == expected
-
-
-@pytest.fixture(name="busy")
-def fixture_busy(shop, order):
-    """Another session takes an hour to reserve the order."""
-    hold_of_a_session_that_ended(shop, order, lines(shop, 1, 1))
-    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now() + interval"
-                   " '1 hour' WHERE order_id = %s", (order,))
-    yield order
-    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
-                   " WHERE order_id = %s", (order,))
-    shop.front.sql(LONGEST_WAIT % "1 minute")
-
-
-def arguments(shop, function):
-    return {"confirm_stock": [],
-            "reserve_order": [lines(shop, 1, 1), "u"]}[function]
-
-
-@pytest.mark.parametrize("function", ["confirm_stock", "reserve_order"])
-def test_a_call_waits_for_a_limited_time(shop, busy, function):
-    args = arguments(shop, function)
-    shop.front.sql(LONGEST_WAIT % "0.3 s")
-    diag = fails("40001", call, shop, function, busy, *args)
-    assert diag.message_primary == (
-        f'could not begin a step of order "{busy}" in time')
-    assert diag.message_detail == (
-        "For 0.3 seconds, steps of other sessions were under way.")
-    assert "Repeat the call" in diag.message_hint
-    assert saga(shop, busy) == [("new", "reserve")]
-    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
-                   " WHERE order_id = %s", (busy,))
-    if function == "reserve_order":
-        assert statuses(call(shop, function, busy, *args)) == {"granted"}
-
-
-@pytest.mark.parametrize("function", ["confirm_stock", "reserve_order"])
-def test_a_call_that_waits_can_be_canceled(shop, busy, function):
-    args = [busy, *arguments(shop, function)]
-    marks = ", ".join(["%s"] * len(args))
-    with pytest.raises(psycopg2.errors.QueryCanceled):
-        shop.front.sql(f"SELECT {function}({marks})", args,
-                       options="-c statement_timeout=500")
-    assert saga(shop, busy) == [("new", "reserve")]
-
-
-def test_a_coordinator_that_shuts_down(shop, order):
-    """Its error is not taken for one of the front's own session."""
-    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
-
-    def shut_down():
-        wait_until(lambda: shop.front.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE usename = 'pgstock_front' AND wait_event_type = 'Lock'"),
-            20, "the call does not wait")
-    with closing(shop.front.connect()) as conn, conn.cursor() as cur:
-        cur.execute("SELECT FROM pgstock_front.saga WHERE order_id = %s"
-                    " FOR UPDATE", (order,))
-        error, _ = in_parallel(lambda: call(shop, "confirm_stock", order),
-                               shut_down)
-    assert error.pgcode == "08006", error
-    assert "Repeat it with the same order id" in error.diag.message_hint
-    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
