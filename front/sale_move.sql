@@ -12,6 +12,7 @@ SELECT pgstock_front.make_shard_calls('sale_state', '{text}');
 SELECT pgstock_front.make_shard_calls('sale_old_moves', '{timestamptz}');
 SELECT pgstock_front.make_shard_calls('sale_delete_arrivals', '{uuid[]}');
 SELECT pgstock_front.make_shard_calls('sale_delete_moves', '{uuid[]}');
+SELECT pgstock_front.make_shard_calls('sale_forget_guests', '{}');
 
 CREATE FUNCTION pgstock_front.sale_rows(answers pgstock_front.answer[])
 RETURNS jsonb[]
@@ -195,6 +196,10 @@ BEGIN
 					(o ->> 'target')::int, ARRAY(
 						SELECT jsonb_array_elements_text(o -> 'ids'))::uuid[]);
 			END LOOP;
+			PERFORM pgstock_front.check_answers(ARRAY(
+				SELECT a::pgstock_front.answer
+				  FROM pgstock_front.sale_forget_guests(ARRAY[source], NULL,
+														NULL, NULL) a));
 		EXCEPTION
 			WHEN internal_error OR connection_exception OR admin_shutdown
 				OR crash_shutdown OR cannot_connect_now THEN
@@ -209,7 +214,8 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_front.sale_purge IS
 	'deletes moves of flash sales that have arrived longer ago than '
-	'pgstock_front.saga_retention';
+	'pgstock_front.saga_retention, and what shards no longer need to know of '
+	'products of other shards';
 
 /* ---- The state of a sale ---- */
 

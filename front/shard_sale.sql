@@ -62,10 +62,17 @@ CREATE TABLE pgstock_shard.guest_level
 	product_id	text COLLATE "C" NOT NULL,
 	location	text COLLATE "C" NOT NULL,
 	home		int NOT NULL,
+	needed_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	looked_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CONSTRAINT guest_level_pkey PRIMARY KEY (product_id, location)
 );
 COMMENT ON TABLE pgstock_shard.guest_level IS
 	'levels of products of other shards, which flash sales have brought here';
+COMMENT ON COLUMN pgstock_shard.guest_level.needed_at IS
+	'when pieces last arrived (to the hour), or the level was last found in '
+	'use';
+COMMENT ON COLUMN pgstock_shard.guest_level.looked_at IS
+	'when sale_forget_guests() has last looked whether it is in use';
 
 SELECT pg_extension_config_dump('pgstock_shard.shared_sale', '');
 SELECT pg_extension_config_dump('pgstock_shard.stock_move', '');
@@ -267,6 +274,28 @@ COMMENT ON FUNCTION pgstock_shard.sale_check_sent IS
 	'raises 40001 for a move that was sent more than an hour ago';
 
 /*
+ * Once an hour, because the row stays locked until the transaction ends, and
+ * many buyers receive pieces of one product.
+ */
+CREATE FUNCTION pgstock_shard.sale_note_guest(product_id text, location text,
+	home int)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE pgstock_shard.guest_level g SET needed_at = clock_timestamp()
+	 WHERE g.product_id = $1 AND g.location = $2
+	   AND g.needed_at < clock_timestamp() - '1 hour'::interval;
+	IF NOT FOUND THEN
+		INSERT INTO pgstock_shard.guest_level VALUES ($1, $2, $3)
+			ON CONFLICT DO NOTHING;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pgstock_shard.sale_note_guest IS
+	'notes that pieces of a product of another shard arrive in this one';
+
+/*
  * The order is locked first, as a call that settles it does, and the moves
  * before any level: no two calls wait for each other.
  */
@@ -309,9 +338,8 @@ BEGIN
 				ON CONFLICT DO NOTHING;
 		END IF;
 		IF (m ->> 'home')::int <> own THEN
-			INSERT INTO pgstock_shard.guest_level
-			VALUES (m ->> 'product_id', m ->> 'location', (m ->> 'home')::int)
-				ON CONFLICT DO NOTHING;
+			PERFORM pgstock_shard.sale_note_guest(m ->> 'product_id',
+				m ->> 'location', (m ->> 'home')::int);
 		END IF;
 		IF NOT pgstock_internal.move_in(m ->> 'activity_id',
 			m ->> 'product_id', m ->> 'location',
@@ -331,64 +359,6 @@ COMMENT ON FUNCTION pgstock_shard.sale_receive IS
 	'closed become ordinary stock; order_id: the order that the same '
 	'transaction is about, or NULL';
 SELECT pgstock_shard.wrap('pgstock_shard.sale_receive(jsonb,text)'::
-	regprocedure);
-
-/* ---- Deleting old moves ---- */
-
-/*
- * In three commits, each durable before the next: the mark that a move has
- * arrived, after which it is not sent again; its arrival; the move itself, so
- * that what a crash leaves is found and deleted again.
- */
-CREATE FUNCTION pgstock_shard.sale_old_moves(before timestamptz)
-RETURNS SETOF jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM pgstock_shard.part_check_role();
-	RETURN QUERY
-	SELECT jsonb_build_object('target', o.target::int, 'ids', jsonb_agg(o.id))
-	  FROM (SELECT m.id, m.move ->> 'target' AS target
-			  FROM pgstock_shard.stock_move m
-			 WHERE m.arrived_at < least(before, now() - '1 day'::interval)
-			 ORDER BY m.arrived_at LIMIT 1000) o
-	 GROUP BY o.target HAVING pgstock_shard.fence();
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.sale_old_moves IS
-	'returns the ids of up to 1,000 moves, by their targets, that have arrived '
-	'before that time, and at least a day ago';
-SELECT pgstock_shard.wrap('pgstock_shard.sale_old_moves(timestamptz)'::
-	regprocedure);
-
-CREATE FUNCTION pgstock_shard.sale_delete_arrivals(ids uuid[])
-RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM pgstock_shard.part_check_role(), pgstock_shard.fence();
-	DELETE FROM pgstock_shard.stock_arrival a WHERE a.id = ANY (ids);
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.sale_delete_arrivals IS
-	'deletes the arrivals of moves that sale_old_moves() has returned in '
-	'another shard';
-SELECT pgstock_shard.wrap('pgstock_shard.sale_delete_arrivals(uuid[])'::
-	regprocedure);
-
-CREATE FUNCTION pgstock_shard.sale_delete_moves(ids uuid[])
-RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM pgstock_shard.part_check_role();
-	DELETE FROM pgstock_shard.stock_move m
-	 WHERE m.id = ANY (ids) AND m.arrived_at IS NOT NULL;
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.sale_delete_moves IS
-	'deletes moves whose arrivals have been deleted';
-SELECT pgstock_shard.wrap('pgstock_shard.sale_delete_moves(uuid[])'::
 	regprocedure);
 
 /* ---- The state of a sale ---- */

@@ -194,6 +194,22 @@ COMMENT ON FUNCTION pgstock_internal.recall_order IS
 	'moves the lines of an order back from reservation_history; returns '
 	'whether it was there, within pgstock.confirmed_retention';
 
+CREATE FUNCTION pgstock_internal.history_since()
+RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT coalesce(min(to_timestamp(right(c.relname, 6) || '01 +00',
+											 'YYYYMMDD TZH')), 'infinity')
+			  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+			 WHERE i.inhparent
+				   = 'pgstock_internal.reservation_history'::regclass);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.history_since IS
+	'returns when the first month of reservation_history begins; infinity: '
+	'there is none';
+
 /*
  * Drops months that have ended before a time.  It takes only locks that are
  * free: a session that reads the table delays the DROP, and waits for nothing.

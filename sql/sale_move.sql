@@ -86,3 +86,25 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.unreserved IS
 	'returns which of these levels have pieces of ordinary stock that are not '
 	'reserved, also those of the safety stock';
+
+/* A line that has ended may be returned, as long as it is kept. */
+CREATE FUNCTION pgstock_internal.levels_in_use(products text[],
+	locations text[])
+RETURNS TABLE (product_id text, location text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY
+	SELECT k.product_id, k.location
+	  FROM unnest(products, locations) k (product_id, location)
+	 WHERE EXISTS (SELECT FROM pgstock_internal.level l
+					WHERE l.product_id = k.product_id
+					  AND l.location = k.location
+					  AND (l.on_hand <> 0 OR l.reserved <> 0))
+		OR EXISTS (SELECT FROM pgstock_internal.reservation r
+					WHERE r.product_id = k.product_id
+					  AND r.location = k.location);
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.levels_in_use IS
+	'returns which of these levels have stock, or lines in "reservation"';

@@ -146,3 +146,60 @@ def test_a_sale_is_being_closed_for_a_limited_time(shards):
                and shards.shards[HOME].level(product) == (18, 0, 18), 30,
                lambda: shards.front.sql("TABLE stock_levels"))
     assert close(shards, sale).pgcode == "SK008"
+
+
+def guests(shards, product):
+    """The shards that know the product as one of another shard."""
+    return [n for n, shard in enumerate(shards.shards) if shard.value(
+        "SELECT count(*) FROM pgstock_shard.guest_level WHERE product_id = %s",
+        (product,))]
+
+
+def let_pass(shards, days):
+    for shard in shards.shards:
+        shard.sql("UPDATE pgstock_shard.guest_level SET needed_at = needed_at"
+                  " - %s * interval '1 day', looked_at = looked_at - %s *"
+                  " interval '1 day'", (days, days))
+
+
+def test_a_guest_is_forgotten_when_nothing_can_come_back(shards):
+    """Not before: a shard in which an order has bought may get pieces back,
+    and one whose history goes back further may have such an order there."""
+    sale, product = sale_of(shards, 8, limit=8, shard=HOME)
+    order = name("order")
+    assert buy(shards, sale, users_of(shards, GUEST)[0], order) == "granted"
+    shards.front.sql("SELECT confirm_stock(%s)", (order,))
+    let_pass(shards, 70)
+    sweep(shards)
+    assert guests(shards, product) == [0, 2, GUEST]     # it is open
+    shards.front.sql("SELECT close_flash_sale(%s)", (sale,))
+    let_pass(shards, 20)
+    sweep(shards)
+    assert guests(shards, product) == [0, 2, GUEST]
+    shards.shards[2].sql("SELECT pgstock_internal.history_add_month(now()"
+                         " - interval '70 days')")
+    let_pass(shards, 50)
+    sweep(shards)
+    assert guests(shards, product) == [2, GUEST]
+    ((month,),) = shards.shards[2].sql(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent ="
+        " 'pgstock_internal.reservation_history'::regclass")
+    shards.shards[2].sql(f"DROP TABLE {month}")
+    let_pass(shards, 2)
+    sweep(shards)
+    assert guests(shards, product) == [GUEST]
+    shards.front.sql("SELECT return_stock(%s)", (order,))
+    sweep(shards)
+    assert shards.shards[HOME].level(product) == (18, 0, 18)
+
+
+def test_a_guest_that_was_forgotten_comes_again(shards):
+    sale, product = sale_of(shards, 8, shard=HOME)
+    shards.front.sql("SELECT close_flash_sale(%s)", (sale,))
+    let_pass(shards, 32)
+    sweep(shards)
+    assert guests(shards, product) == []
+    sale = name("sale")
+    shards.front.sql("SELECT open_flash_sale(%s, %s, 8)", (sale, product))
+    assert buy(shards, sale, users_of(shards, GUEST)[0]) == "granted"
+    assert guests(shards, product) == [0, 2, GUEST]
