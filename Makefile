@@ -64,7 +64,7 @@ install-files:
 	$(call copy,$(datadir)/pgstock/kubernetes,$(wildcard deploy/kubernetes/*.yaml))
 	$(call copy,$(datadir)/pgstock/patroni,$(wildcard deploy/patroni/*))
 	$(call copy,$(datadir)/pgstock/shards,$(wildcard deploy/shards/*.service \
-		deploy/shards/*.cfg))
+		deploy/shards/*.cfg deploy/shards/*.ini))
 	$(INSTALL) deploy/shards/pgstock-shards '$(DESTDIR)$(datadir)/pgstock/shards/'
 	$(call copy,$(datadir)/doc/pgstock,$(wildcard *.md) LICENSE)
 	$(call copy,$(datadir)/doc/pgstock/docs,$(wildcard docs/*.md docs/*.svg))

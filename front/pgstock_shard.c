@@ -8,6 +8,9 @@
  * executor.  An error is returned, because PL/Proxy drops a connection on which
  * one is raised; so a call runs in a subtransaction.
  *
+ * A call needs nothing that an earlier one has left in the session, so a pooler
+ * may give each call another session.
+ *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
@@ -20,12 +23,10 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "common/string.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/guc.h"
@@ -37,6 +38,7 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "shard_checks.h"
 
 PG_MODULE_MAGIC;
 
@@ -224,54 +226,6 @@ shard_find_callee(Oid wrapper)
 }
 
 /* ---- The call ------------------------------------------------------------ */
-
-/* The number of this shard, a setting of the database; NULL: it has none. */
-static const char *
-shard_own_number(void)
-{
-	const char *shard = GetConfigOption("pgstock_shard.shard", true, false);
-
-	return shard == NULL || shard[0] == '\0' ? NULL : shard;
-}
-
-/*
- * Raises an error unless this is one of the shards that a call is for.  Without
- * this check, a front whose connections were exchanged would send the calls for
- * an order to a database that does not have it.
- */
-static void
-shard_check_number(const NullableDatum *shards)
-{
-	const char	  *own = shard_own_number();
-	ArrayType	  *numbers = NULL;
-	int			   count = 0;
-	StringInfoData expected;
-
-	initStringInfo(&expected);
-	if (!shards->isnull)
-	{
-		numbers = DatumGetArrayTypeP(shards->value);
-		if (!array_contains_nulls(numbers))
-			count = ArrayGetNItems(ARR_NDIM(numbers), ARR_DIMS(numbers));
-	}
-	for (int i = 0; i < count; i++)
-	{
-		char *number = psprintf("%d", ((int32 *) ARR_DATA_PTR(numbers))[i]);
-
-		if (own != NULL && strcmp(own, number) == 0)
-			return;
-		appendStringInfo(&expected, "%s%s", i > 0 ? " or " : "", number);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("database \"%s\" is not shard %s",
-					get_database_name(MyDatabaseId), expected.data),
-			 own != NULL ? errdetail("It is shard %s.", own)
-						 : errdetail("It has no number."),
-			 errhint("Compare pgstock_front.shard_status() with the "
-					 "databases: pgstock_shard.set_shard() gives a database "
-					 "its number.")));
-}
 
 static void
 shard_set(const char *name, const char *value)
@@ -491,6 +445,7 @@ shard_invoke(Call *call)
 static void
 shard_run_call(Call *call, Oid wrapper, char *input)
 {
+	shard_check_settings();
 	call->callee = shard_find_callee(wrapper);
 	shard_read_call(call, input);
 	call->is_read = true;

@@ -499,6 +499,12 @@ DECLARE
 					'plproxy OPTIONS (p0 %L)';
 BEGIN
 	PERFORM pgstock_front.check_shards(jsonb_build_array(coordinator));
+	IF coordinator ? 'pooler' THEN
+		RAISE EXCEPTION 'fronts do not connect to the coordinator through a '
+						'pooler'
+			USING ERRCODE = 'feature_not_supported',
+				  HINT = 'Give the connection parameters of its server.';
+	END IF;
 	IF EXISTS (SELECT FROM pg_foreign_server s
 				WHERE s.srvname = 'pgstock_coordinator') THEN
 		command := 'ALTER SERVER pgstock_coordinator OPTIONS (SET p0 %L)';

@@ -34,16 +34,25 @@ COMMENT ON FUNCTION pgstock_front.timeouts IS
  * The statements that PL/Proxy sends name types without their schema, and
  * answers have times as text: the connection sets how both are read, whatever
  * the database or role of the shard has set.
+ *
+ * Calls go through the shard's pooler, if it has one.  Views do not: a
+ * transaction that has read them keeps a session in each shard, and a call that
+ * waited for one of the pooler's sessions could wait for itself.
  */
-CREATE FUNCTION pgstock_front.proxy_connection(options jsonb)
+CREATE FUNCTION pgstock_front.proxy_connection(shard jsonb)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT pgstock_front.connection_text(pgstock_front.timeouts()
-	|| options || jsonb_build_object('options',
-	concat_ws(' ', options ->> 'options',
+	|| c.options || jsonb_build_object('options',
+	concat_ws(' ', c.options ->> 'options',
 			  '-c search_path=pg_catalog,pg_temp -c datestyle=ISO'
 			  ' -c intervalstyle=postgres')))
+  FROM (SELECT CASE WHEN NOT shard ? 'pooler' THEN shard
+					ELSE jsonb_strip_nulls(jsonb_build_object(
+						'dbname', shard -> 'dbname',
+						'passfile', shard -> 'passfile'))
+						|| (shard -> 'pooler') END) c (options)
 $$;
 COMMENT ON FUNCTION pgstock_front.proxy_connection IS
 	'returns the connection parameters of a database for PL/Proxy';
@@ -88,7 +97,15 @@ BEGIN
 						 'machines, several of them on one machine.';
 	END IF;
 	IF EXISTS (SELECT FROM jsonb_array_elements(shards) s
-				WHERE s ?| '{user,password,sslpassword}') THEN
+				WHERE jsonb_typeof(s -> 'pooler') <> 'object') THEN
+		RAISE EXCEPTION 'the pooler of a shard must be a JSON object'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Give its connection parameters, as in {"host": '
+						 '"127.0.0.1", "port": "6432"}.';
+	END IF;
+	IF EXISTS (SELECT FROM jsonb_array_elements(shards) s
+				WHERE s ?| '{user,password,sslpassword}'
+				   OR s -> 'pooler' ?| '{user,password,sslpassword}') THEN
 		RAISE EXCEPTION 'the connection parameters of a shard must not name a '
 						'user or a password'
 			USING ERRCODE = 'invalid_parameter_value',

@@ -30,7 +30,11 @@ COMMENT ON TYPE pgstock_shard.answer IS
 	'what a call returned: its rows, or its error (pgstock_shard.failure), as '
 	'text; shard: number of the shard';
 
-/* The number of the shard is a setting of the database: cheap to read. */
+/*
+ * The number of the shard is a setting of the database: cheap to read.  The
+ * settings of the role are those with which a front connects: a pooler does not
+ * pass them on (see pgstock_front.proxy_connection).
+ */
 CREATE FUNCTION pgstock_shard.set_shard(shard int, shards int)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -46,11 +50,16 @@ BEGIN
 				   current_database(), shard);
 	EXECUTE format('ALTER DATABASE %I SET pgstock_shard.shards = %L',
 				   current_database(), shards);
+	EXECUTE format($f$
+ALTER ROLE pgstock_front IN DATABASE %1$I SET search_path = pg_catalog, pg_temp;
+ALTER ROLE pgstock_front IN DATABASE %1$I SET datestyle = 'ISO';
+ALTER ROLE pgstock_front IN DATABASE %1$I SET intervalstyle = 'postgres'
+$f$, current_database());
 END
 $$;
 COMMENT ON FUNCTION pgstock_shard.set_shard IS
-	'sets which shard (from 0) of how many this database is, for sessions that '
-	'begin after this call';
+	'sets which shard (from 0) of how many this database is, and what sessions '
+	'of the role pgstock_front need, for sessions that begin after this call';
 
 CREATE FUNCTION pgstock_shard.check_shard(shards int[])
 RETURNS boolean

@@ -184,7 +184,8 @@ BEGIN
 		END IF;
 		SELECT string_agg(format('ADD %I %L', o.key, o.value), ', ')
 		  INTO options
-		  FROM jsonb_each_text(pgstock_front.timeouts() || s.value
+		  FROM jsonb_each_text(pgstock_front.timeouts()
+							   || (s.value - 'pooler')
 							   || '{"async_capable": "true"}') o;
 		EXECUTE format('ALTER SERVER %I OPTIONS (%s)', s.server, options);
 	END LOOP;

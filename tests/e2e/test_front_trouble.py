@@ -141,7 +141,11 @@ def test_a_front_without_shards(pg):
     ('[{"host": "a", "password": "p"}]', "the connection parameters of a shard"
      " must not name a user or a password"),
     ('[{"host": "a", "user": "p"}]', "the connection parameters of a shard"
-     " must not name a user or a password")))
+     " must not name a user or a password"),
+    ('[{"host": "a", "pooler": {"host": "b", "password": "p"}}]',
+     "the connection parameters of a shard must not name a user or a password"),
+    ('[{"host": "a", "pooler": "b"}]',
+     "the pooler of a shard must be a JSON object")))
 def test_shards_that_cannot_be(shards, pg, message):
     front = pg.create_database(name("cannot"), extension=False)
     front.sql("CREATE EXTENSION pgstock_front CASCADE")
@@ -157,6 +161,13 @@ def test_shards_that_cannot_be(shards, pg, message):
 def test_an_error_that_cannot_be_raised(error, state, message, pair):
     assert outcome(pair.front, "pgstock_front.raise(%s, %s, NULL, NULL)",
                    error)[:2] == (state, message)
+
+
+def test_the_coordinator_has_no_pooler(pair):
+    refused = outcome(pair.front, "pgstock_front.set_coordinator(%s)", (
+        json.dumps({"host": HOST, "pooler": {"host": HOST}}),))
+    assert refused[:2] == ("0A000", "fronts do not connect to the coordinator"
+                           " through a pooler")
 
 
 def test_the_number_of_shards_is_final(pair):

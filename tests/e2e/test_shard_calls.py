@@ -9,6 +9,8 @@ import pytest
 from shards import Shards
 from test_front import name, outcome
 
+# the session of an administrator has not the settings of a front's
+AS_FRONT = "-c search_path=pg_catalog"
 OTHER = "the call does not match the function of this shard"
 
 
@@ -33,7 +35,7 @@ def call(cur, call_, arguments):
 def test_a_type_that_does_not_fit_its_function(pair, known, change):
     """Also in a session that has called the function before."""
     shard = pair.shards[0]
-    with closing(shard.connect()) as conn, conn.cursor() as cur:
+    with closing(shard.connect(options=AS_FRONT)) as conn, conn.cursor() as cur:
         if known:
             assert call(cur, "event_status",
                         "({0},,,,00000000-0000-0000-0000-000000000000)")[1]
@@ -46,7 +48,8 @@ def test_a_type_that_does_not_fit_its_function(pair, known, change):
 
 
 def test_a_call_without_a_type(pair):
-    with closing(pair.shards[0].connect()) as conn, conn.cursor() as cur:
+    with closing(pair.shards[0].connect(
+            options=AS_FRONT)) as conn, conn.cursor() as cur:
         cur.execute("ALTER TYPE pgstock_shard.event_status_call RENAME TO x")
         error, _ = call(cur, "event_status", "({0},,,,)")
         assert OTHER in error
@@ -70,7 +73,8 @@ def test_functions_change_during_a_call(pair):
 
 
 def test_more_rows_than_fit_in_memory(pair):
-    with closing(pair.shards[0].connect()) as conn, conn.cursor() as cur:
+    with closing(pair.shards[0].connect(
+            options=AS_FRONT)) as conn, conn.cursor() as cur:
         cur.execute("""
             CREATE FUNCTION public.many(n int)
             RETURNS TABLE (a int, b text) LANGUAGE sql
