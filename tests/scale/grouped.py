@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 """Four shards, the first of which is a group of three servers, set up as
 docs/sharding.md and docs/high-availability.md say, and a front that finds the
-group's leader by HAProxy; sessions of the front."""
+group's leader by HAProxy, with or without PgBouncer before it; sessions of the
+front."""
 
 import json
 import os
@@ -16,6 +17,7 @@ from fleet import MachineFleet
 from group import NAMES, PASSWORD, Group
 from load import Threads
 from process import Server, run_tool, wait_until, write_private
+from shard_pooler import ShardPooler
 
 TOP = os.path.join(os.path.dirname(__file__), "../..")
 SHARDS = os.path.join(TOP, "deploy/shards")
@@ -55,7 +57,7 @@ class GroupedFleet(MachineFleet):
 
     def __init__(self, lan, new_dir, run):
         super().__init__(lan, new_dir)
-        self.group = self.proxy = None
+        self.group = self.proxy = self.pooler = None
         self.passfile = os.path.join(run, "pgpass")
         write_private(self.passfile, f"*:*:*:*:{PASSWORD}\n")
 
@@ -64,8 +66,8 @@ class GroupedFleet(MachineFleet):
 
     def stop_all(self):
         super().stop_all()
-        if self.proxy:
-            self.proxy.close()
+        for one in filter(None, (self.proxy, self.pooler)):
+            one.close()
         if self.group:
             self.group.close()
 
@@ -89,12 +91,26 @@ class GroupedFleet(MachineFleet):
     def start_proxy(self, directory):
         self.proxy = LeaderProxy(self.front.pg.machine, directory).start()
 
+    def start_pooler(self, directory, group):
+        """group: the address of HAProxy, as in the guide."""
+        self.pooler = ShardPooler(directory, self.front.pg.machine.elsewhere,
+                                  PASSWORD)
+        self.pooler.configure({
+            shard.name: f"host={shard.pg.host} port={shard.pg.port}"
+            for shard in self.shards[1:]}
+            | {self.shards[0].name: f"host={group['host']}"
+                                    f" port={group['port']}"})
+        self.pooler.start()
+
     def type(self, command, entry, directory):
         """Types a command of the guide on the front's machine, in a directory
         with shards.json, in which the first shard has the guide's entry."""
         shards = self.connections()
         entry = entry.replace(FRONT_PASSFILE, self.passfile)
         shards[0] = {**json.loads(entry), "dbname": self.shards[0].name}
+        if self.pooler:
+            for shard in shards:
+                shard["pooler"] = self.pooler.connection()
         write_private(os.path.join(directory, "shards.json"),
                       json.dumps(shards))
         command = command.replace("/usr/share/pgstock/shards", SHARDS)

@@ -9,6 +9,7 @@ time, the sessions continue, and at the end verify_stock(), audit and the orders
 over shards show that nothing was lost.
 """
 
+import json
 import os
 import random
 import time
@@ -71,10 +72,12 @@ def fleet(lan, new_dir, run, broker):
     made.stop_all()
 
 
+def guide_entry():
+    return documented(SHARDING, "text", '"port": "6000"').strip(" ,\n")
+
+
 def type_guide(fleet, text):
-    fleet.type(documented(SHARDING, "sh", text),
-               documented(SHARDING, "text", '"port": "6000"').strip(" ,\n"),
-               fleet.admin)
+    fleet.type(documented(SHARDING, "sh", text), guide_entry(), fleet.admin)
 
 
 class Shop:
@@ -207,3 +210,27 @@ def test_the_leader_is_cut_off(fleet):
         leader = lose(fleet, shop, "cut", lambda one: one.machine.cut())
         leader.machine.join()
     check_guide(fleet)
+
+
+@pytest.fixture(scope="module")
+def pooled(fleet, new_dir):
+    """The front calls the shards through PgBouncer from now on."""
+    fleet.start_pooler(new_dir("pgbouncer"), json.loads(guide_entry()))
+    type_guide(fleet, CREATE)
+    return fleet
+
+
+def machine(way):
+    return lambda member: getattr(member.machine, way)()
+
+
+@pytest.mark.parametrize("name, how, end", [
+    ("kill", lambda one: one.kill9(), lambda one: one.start()),
+    ("freeze", machine("freeze"), machine("thaw")),
+    ("cut", machine("cut"), machine("join"))],
+    ids=("kill", "freeze", "cut"))
+def test_through_a_pooler(pooled, name, how, end):
+    """PgBouncer before HAProxy: answers in the same time."""
+    with busy(pooled, f"pooled-{name}") as shop:
+        end(lose(pooled, shop, name, how))
+    check_guide(pooled)
