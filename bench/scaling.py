@@ -11,6 +11,7 @@ number of shards there is one merchant for each shard, so that a script knows
 in which shard a product is.
 """
 
+import json
 import os
 import re
 import statistics
@@ -19,13 +20,16 @@ import time
 from hashlib import md5
 
 from cap import NoCap, WalCap, choose
-from cluster import Database, Postgres
+from cluster import HOST, Database, Postgres
 from plot import draw
 from process import as_server, children_of
+from shard_pooler import ShardPooler
 from shards import Shards
 from stock import HERE, ROUNDS, SECONDS, cell, cpu_seconds, goal
 
 COUNTS = (1, 2, 4)
+POOLED = (1, 4)                 # with a pooler, too
+LINE_KEY = "split_part(product_id, '/', 1)"
 WARM = 4                        # seconds until all sessions have connected
 CLIENTS = 8                     # for each shard
 PRODUCTS = 1000                 # in each shard
@@ -97,11 +101,18 @@ class Machines:
             self.fill(database, 1, 0)
             database.sql("SELECT grant_stock_access(%s, 'app')", (ROLE,))
         self.fleets = {count: self.make_fleet(count) for count in COUNTS}
+        self.pooler = ShardPooler(os.path.join(directory, "pgbouncer"))
+        self.pooler.configure({shard.name: f"host={HOST} port={shard.pg.port}"
+                               for count in POOLED
+                               for shard in self.fleets[count].shards})
+        self.pooler.start()
+        self.pooled = {count: self.make_pooled_front(self.fleets[count])
+                       for count in POOLED}
         self.caps = [NoCap(server) for server in self.servers]
 
     def make_fleet(self, count):
         fleet = Shards(*self.servers[:count], count=count,
-                       line_key="split_part(product_id, '/', 1)",
+                       line_key=LINE_KEY,
                        front_server=self.front)
         for number, database in enumerate(fleet.shards):
             self.fill(database, count, number)
@@ -112,6 +123,18 @@ class Machines:
                             f" RESET pgstock_front.{setting}")
         fleet.front.sql("SELECT grant_stock_access(%s, 'app')", (ROLE,))
         return fleet
+
+    def make_pooled_front(self, fleet):
+        """Another front of the same shards, which calls them through
+        PgBouncer, as it is installed."""
+        front = self.front.create_database(f"{fleet.front.name}_pooled",
+                                           extension=False)
+        front.sql("CREATE EXTENSION pgstock_front CASCADE")
+        front.sql("SELECT pgstock_front.set_shards(%s, %s)", (json.dumps(
+            [{**fleet.connection(shard), "pooler": self.pooler.connection()}
+             for shard in fleet.shards]), LINE_KEY))
+        front.sql("SELECT grant_stock_access(%s, 'app')", (ROLE,))
+        return front
 
     @staticmethod
     def fill(database, count, number):
@@ -143,6 +166,7 @@ class Machines:
             assert database.drift() == []
         for server in (self.front, *self.servers):
             server.stop()
+        self.pooler.close()
         for cap in self.caps:
             cap.remove()
 
@@ -181,10 +205,12 @@ class Load:
             for database in self.databases]
 
     def spent(self):
-        """CPU time of the shards in use and of the front, and when."""
+        """CPU time of the shards in use and of the front, with its pooler, and
+        when."""
         cpu = self.machines.cpu
         return (cpu(*self.machines.servers[:self.count]),
-                cpu(self.machines.front), time.monotonic())
+                cpu(self.machines.front)
+                + cpu_seconds(self.machines.pooler.pid), time.monotonic())
 
     def run(self, seconds=SECONDS):
         """(orders in a second, ms for each, us of the shards' CPU for each,
@@ -253,6 +279,10 @@ def arms(machines):
             [(one_line(1), 1)])
         yield ("front", count), Load(
             machines, count, [fleet.front], clients, [(one_line(count), 1)])
+        if count in POOLED:
+            yield ("front, PgBouncer", count), Load(
+                machines, count, [machines.pooled[count]], clients,
+                [(one_line(count), 1)])
         yield (f"front, {CROSSING} % on 2 shards", count), Load(
             machines, count, [fleet.front], clients,
             [(one_line(count), 100 - CROSSING),
