@@ -51,7 +51,7 @@ class Browser:
 
     # ---- how it looks ----
 
-    def resize(self, width, scheme="light", height=900):
+    def resize(self, width=WIDE, scheme="light", height=900):
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1,
             "mobile": False})

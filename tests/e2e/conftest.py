@@ -13,7 +13,7 @@ import pytest
 
 import schemas
 from cluster import Kafka, Postgres, Relay, need
-from gateway import Gateway
+from gateway import TOKENS, Gateway
 from mutant import checks_itself
 from notify import NotifySocket
 from process import make_dir, remove_dir, session_dir
@@ -275,3 +275,22 @@ def product(admin):
     assert (answer.status, answer.json) == (
         200, {"product_id": name, "location": "main", "on_hand": 10})
     return name
+
+
+# ---- the console ------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def browser(run):
+    from browser import Browser         # selenium, which other tests need not
+    window = Browser(run)
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def page(browser, gateway):
+    """The console, in which an administrator has signed in."""
+    browser.resize()
+    browser.sign_in(gateway, TOKENS["admin"])
+    yield browser
+    assert browser.errors() == []

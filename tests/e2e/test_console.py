@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from selenium.common.exceptions import JavascriptException
 
-from browser import NARROW, WIDE, Browser, Keys
+from browser import NARROW, WIDE, Keys
 from console_shop import fail, fill
 from gateway import TOKENS
 from process import make_dir, wait_until
@@ -20,13 +20,6 @@ pytestmark = [pytest.mark.console, pytest.mark.xdist_group("gateway"),
               pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 EVIL = '<img src=x onerror="document.title=1">'
-
-
-@pytest.fixture(scope="module")
-def browser(run):
-    window = Browser(run)
-    yield window
-    window.close()
 
 
 @pytest.fixture(scope="module")

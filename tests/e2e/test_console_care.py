@@ -3,28 +3,12 @@
 
 import pytest
 
-from browser import WIDE, Browser, Keys
-from gateway import TOKENS
+from browser import Keys
 from process import wait_until
 from test_console import figures
 
 pytestmark = [pytest.mark.console, pytest.mark.xdist_group("gateway"),
               pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-@pytest.fixture(scope="module")
-def browser(run):
-    window = Browser(run)
-    yield window
-    window.close()
-
-
-@pytest.fixture
-def page(browser, gateway):
-    browser.resize(WIDE)
-    browser.sign_in(gateway, TOKENS["admin"])
-    yield browser
-    assert browser.errors() == []
 
 
 def test_a_name_that_was_mistyped(page, product, shop):

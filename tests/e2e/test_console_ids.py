@@ -7,30 +7,14 @@ from urllib.parse import quote
 
 import pytest
 
-from browser import AWAY, WIDE, Browser, Keys
+from browser import AWAY, Keys
 from console_shop import fail
-from gateway import TOKENS
 from process import wait_until
 
 pytestmark = [pytest.mark.console, pytest.mark.xdist_group("gateway"),
               pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 ODD = "ü/%&?# +%41;=a\"'<b>\\"
-
-
-@pytest.fixture(scope="module")
-def browser(run):
-    window = Browser(run)
-    yield window
-    window.close()
-
-
-@pytest.fixture
-def page(browser, gateway):
-    browser.resize(WIDE)
-    browser.sign_in(gateway, TOKENS["admin"])
-    yield browser
-    assert browser.errors() == []
 
 
 @pytest.fixture

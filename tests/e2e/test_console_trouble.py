@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from browser import WIDE, Browser
+from browser import WIDE
 from console_shop import fail
 from gateway import TOKENS
 from kafkaio import delivered, send
@@ -16,13 +16,6 @@ from process import wait_until
 
 pytestmark = [pytest.mark.console, pytest.mark.xdist_group("gateway"),
               pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-@pytest.fixture(scope="module")
-def browser(run):
-    window = Browser(run)
-    yield window
-    window.close()
 
 
 # ---- Kafka ------------------------------------------------------------------

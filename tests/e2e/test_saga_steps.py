@@ -2,28 +2,18 @@
 """Steps of orders over shards that are repeated, shared by callers, or meet an
 order of another request."""
 
-import itertools
 import json
 from contextlib import closing
 
 import pytest
 
+import saga_shop
 from cluster import Database
 from process import wait_until
 from saga_shop import (call, expire, fails, hold_of_a_session_that_ended, lines,
-                       make_shop, saga, states, statuses)
+                       saga, states, statuses)
 
-serial = itertools.count(1)
-
-
-@pytest.fixture(scope="module", name="shop")
-def fixture_shop(shards):
-    return make_shop(shards)
-
-
-@pytest.fixture(name="order")
-def fixture_order():
-    return f"step-{next(serial)}"
+fixture_shop, fixture_order = saga_shop.fixture_shop, saga_shop.fixture_order
 
 
 def short_of_one_line(shop, order):

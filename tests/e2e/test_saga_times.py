@@ -2,29 +2,19 @@
 """Times of orders over shards: how long a call waits for other sessions, and
 the settings hold, patience and saga_retention."""
 
-import itertools
 from contextlib import closing, contextmanager
 
 import psycopg2
 import psycopg2.errors
 import pytest
 
+import saga_shop
 from process import wait_until
 from saga_shop import (call, fails, hold_of_a_session_that_ended, in_parallel,
-                       lines, make_shop, saga, states, statuses)
+                       lines, saga, states, statuses)
 from shards import LONGEST_WAIT
 
-serial = itertools.count(1)
-
-
-@pytest.fixture(scope="module", name="shop")
-def fixture_shop(shards):
-    return make_shop(shards)
-
-
-@pytest.fixture(name="order")
-def fixture_order():
-    return f"time-{next(serial)}"
+fixture_shop, fixture_order = saga_shop.fixture_shop, saga_shop.fixture_order
 
 
 # ---- waiting ----------------------------------------------------------------

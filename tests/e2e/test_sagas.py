@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
 """Orders whose lines are in several shards, as callers see them."""
 
-import itertools
 import json
 import re
 import subprocess
@@ -11,23 +10,14 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+import saga_shop
 from process import wait_until
-from saga_shop import (call, expire, fails, in_parallel, lines, make_shop, saga,
-                       states, statuses)
+from saga_shop import (call, expire, fails, in_parallel, lines, saga, states,
+                       statuses)
 
 SWEEPER = Path(__file__).parents[2] / "deploy/shards/pgstock-sweeper.service"
 
-serial = itertools.count(1)
-
-
-@pytest.fixture(scope="module", name="shop")
-def fixture_shop(shards):
-    return make_shop(shards)
-
-
-@pytest.fixture(name="order")
-def fixture_order():
-    return f"order-{next(serial)}"
+fixture_shop, fixture_order = saga_shop.fixture_shop, saga_shop.fixture_order
 
 
 def test_an_order_is_reserved_in_all_shards(shop, order):

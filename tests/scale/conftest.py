@@ -11,7 +11,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
 sys.path.insert(0, os.path.dirname(__file__))
 
 import network                                  # noqa: E402
+from cluster import Kafka                       # noqa: E402
 from process import remove_dir, session_dir     # noqa: E402
+
+TOPICS = ("stock-events", "stock-freeze-failed")
 
 serial = itertools.count(1)
 
@@ -47,3 +50,12 @@ def run(request):
 def new_dir(run):
     """Names a directory for a server, another one at each call."""
     return lambda name: os.path.join(run, f"{name}-{next(serial)}")
+
+
+@pytest.fixture(scope="module")
+def broker(new_dir):
+    """A broker, with the topics of the shards' events."""
+    server = Kafka(new_dir("kafka"), proxied=False).init().start()
+    server.create_topics(*TOPICS)
+    yield server
+    server.close()

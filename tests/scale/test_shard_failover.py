@@ -20,7 +20,6 @@ import pytest
 import test_shards
 from callers import Callers, Sweepers
 from checks import audit
-from cluster import Kafka
 from documents import blocks
 from fleet import leading
 from group import TTL
@@ -34,7 +33,6 @@ FAIL_OVER_S = {"kill": TTL + 5, "freeze": TTL + 10, "cut": TTL + 10}
 # three checks of deploy/shards/haproxy.cfg with their timeouts, and a second
 ANSWER_S = 7
 CALLERS = 3
-TOPICS = ("stock-events", "stock-freeze-failed")
 SHARDING, GROUP = "docs/sharding.md", "docs/high-availability.md"
 # commands of the guide
 CREATE = "test_shard_failover.py\n/usr/share/pgstock/shards/pgstock-shards"
@@ -46,15 +44,6 @@ def documented(document, kind, text):
     (found,) = [block.text for block in blocks(document)
                 if block.kind == kind and text in block.text]
     return found
-
-
-@pytest.fixture(scope="module")
-def broker(run):
-    server = Kafka(os.path.join(run, "kafka-failover"), proxied=False)
-    server.init().start()
-    server.create_topics(*TOPICS)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ import pytest
 
 from callers import RESERVE, VERBS, Callers, Sweepers
 from checks import audit
-from cluster import Kafka
 from fleet import MachineFleet, Troubles
 from process import wait_until
 
@@ -40,16 +39,6 @@ CUT_S = 5                       # some holds expire meanwhile
 SWEEP_S = 12                    # the sweeper's longest pause, and its waits
 CALL_S = 40                     # with a shard that does not respond
 SLACK_S = 30                    # where the machine is busy
-TOPICS = ("stock-events", "stock-freeze-failed")
-
-
-@pytest.fixture(scope="module")
-def broker(run):
-    server = Kafka(os.path.join(run, "kafka-shards"), proxied=False)
-    server.init().start()
-    server.create_topics(*TOPICS)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
