@@ -6,7 +6,8 @@ The kind of a block is the word behind its fence:
 
     sql      statements, run by psql, the first error ends them
     psql     a session of psql: statements behind "=> ", and their answers
-    sh       commands of a shell, of which none may fail
+    sh       commands of a shell, of which none may fail; each statement that
+             psql is given is such a command
     console  commands behind "$ ", and what they print
     ini, conf, python
              a file; the first line is a comment with its name.  A conf in
@@ -16,7 +17,7 @@ The kind of a block is the word behind its fence:
     text     no command: a picture, an answer, a part of a file
 
 In an answer "…" stands for any text, alone in a line for any lines; an answer
-that is not printed may be any but an error.  A block
+that is not printed may be any but an error or a failure.  A block
 whose first line is a comment "tested by PATH" is run by that test or script;
 one that begins with "not tested: REASON" is not run at all.
 """
@@ -174,8 +175,8 @@ journalctl()
 {
     command journalctl -n 0 "$@" >/dev/null && cat "$LOGS/$2/log"
 }
-# finding nothing is no failure
-grep() { command grep "$@" || (($? == 1)); }
+# of several statements none may fail, not only the last one
+psql() { command psql -v ON_ERROR_STOP=1 "$@"; }
 sudo()
 {
     [[ $1 != -u ]] || shift 2
@@ -338,7 +339,8 @@ class Terminal:
         # psql does not echo a file; mark where each statement stood
         self.write(".sql", "".join(f"\\echo '@{number}'\n{typed}\n" for
                                    number, (typed, _) in enumerate(entries)))
-        printed = self.type(f"{self.psql} -X -q -P footer=off"
+        printed = self.type(f"{self.psql} -v ON_ERROR_STOP=0 -X -q"
+                            " -P footer=off"
                             f" -f {self.directory}/.sql", may_fail=True)
         # without the place in the file that errors are reported with
         printed = re.sub(r"^psql:\S+: ", "", printed, flags=re.M)
@@ -349,7 +351,8 @@ class Terminal:
 
     def run_console(self, block):
         for typed, expected in session_of(block, "$ "):
-            self.compare(typed, expected, self.type(typed, may_fail=True))
+            self.compare(typed, expected, self.type(
+                typed, may_fail=bool(expected.strip())))
 
     def compare(self, typed, expected, found):
         if not expected.strip() and "ERROR:" not in found:

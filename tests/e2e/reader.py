@@ -7,6 +7,7 @@ daemon by its unit's own command, environment and credential. `journalctl`
 checks its options, and shows what the daemon has logged.
 """
 
+import getpass
 import os
 import re
 import shlex
@@ -15,15 +16,16 @@ import signal
 
 from cluster import HOST, Database, Postgres, need
 from documents import TOP, Terminal, blocks, text_of
-from process import (Server, http_get, make_dir, wait_until,
+from process import (Server, http_get, make_dir, server_user, wait_until,
                      write_private)
 from prometheus import DEPLOY, program
 
+# A new Debian's, with a map: the system user of the tests is not postgres.
 HBA = """\
-local all all trust
-host all postgres 127.0.0.1/32 trust
+local all all peer map=reader
 host all all 127.0.0.1/32 scram-sha-256
-host replication all 127.0.0.1/32 trust
+local replication all peer map=reader
+host replication all 127.0.0.1/32 scram-sha-256
 """
 # The packages' users, which a test may not be.
 OWNERS = (" -o postgres", " -g pgstock-gateway", " -g pgstock")
@@ -235,10 +237,29 @@ class Machine:
         assert not before, f"{document} has no section {set(before)}"
 
 
-def new_server(directory):
-    one = Postgres(directory, {"unix_socket_directories": f"'{directory}'",
-                               "wal_level": "logical"}).init()
-    with open(os.path.join(one.data, "pg_hba.conf"), "w",
-              encoding="ascii") as file:
-        file.write(HBA)
-    return one.start()
+class DebianPostgres(Postgres):
+    """A server with the client authentication of a new Debian.  The test is
+    its superuser on the socket only."""
+
+    def __init__(self, directory, environment=None):
+        super().__init__(directory, {
+            "unix_socket_directories": f"'{directory}'",
+            "wal_level": "logical"})
+        self.host = directory
+        self.environment = environment
+
+    def init(self):
+        super().init()
+        users = {getpass.getuser()}
+        if server_user():
+            users.add(server_user().pw_name)
+        for name, text in (("pg_hba.conf", HBA), ("pg_ident.conf", "".join(
+                f"reader {user} postgres\n" for user in sorted(users)))):
+            with open(os.path.join(self.data, name), "w",
+                      encoding="ascii") as file:
+                file.write(text)
+        return self
+
+
+def new_server(directory, environment=None):
+    return DebianPostgres(directory, environment).init().start()

@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -167,10 +168,14 @@ def server(new_dir):
 @pytest.fixture
 def successor(new_dir, machine, server):
     """A second server, which a document names "new"; the first is "old"."""
-    one = new_server(new_dir("postgres-new"))
+    passfile = f"{machine.terminal.directory}/.pgpass"
+    write_private(passfile, "*:*:*:postgres:choose-a-third\n")
+    one = new_server(new_dir("postgres-new"), {"PGPASSFILE": passfile})
     for name, at in ("old", server), ("new", one):
+        Database(at, "postgres").sql(
+            "ALTER ROLE postgres PASSWORD 'choose-a-third'")
         machine.terminal.names |= {
-            f"-h {name}": f"-h {at.directory} -p {at.port}",
+            f"-h {name}": f"-h {HOST} -p {at.port}",
             f"host={name}": f"host={HOST} port={at.port}",
             f"{name}:5432": f"{HOST}:{at.port}"}
     yield one
@@ -207,6 +212,7 @@ def clean(db):
                           " '^(postgres$|pg_)'"):
         db.sql(f'DROP OWNED BY "{name}"')
         db.sql(f'DROP ROLE "{name}"')
+    db.sql("ALTER ROLE postgres PASSWORD NULL")
 
 
 # ---- a shop that is in use ---------------------------------------------------
@@ -319,14 +325,42 @@ def prepare_relay(machine, kafka):
     return {"HTTP": start}
 
 
+# A symptom that this shop has not is not found.
+GREP = """\
+grep()
+{
+    local code=0
+    command grep "$@" || code=$?
+    ((code == 1)) && request nothing_found "${!#}" || return "$code"
+}
+"""
+
+
+def nothing_found(*words):
+    """The exit code: 0 if a daemon can print what the page looks for."""
+    literals = [found for part in ("common", "relay", "gateway", "extension")
+                for path in Path(TOP, part).rglob("*.[ch]")
+                for found in re.findall(r'"((?:[^"\\\n]|\\.)+)"',
+                                        path.read_text("utf-8"))]
+    printed = re.sub(r"%[sdu]", "N", "\n".join(literals))
+    return 0 if all(re.sub(r"\d+", "N", one) in printed
+                    for one in " ".join(words).split("|")) else 1
+
+
 def prepare_runbook(machine, kafka):
     """As the role that the page names."""
-    sell(machine, kafka, open_shop(machine, kafka))
+    shop = open_shop(machine, kafka)
+    shop.sql("ALTER ROLE operator PASSWORD 'choose-another'")
+    sell(machine, kafka, shop)
     terminal = machine.terminal
+    terminal.requests["nothing_found"] = nothing_found
+    terminal.type(GREP)
     terminal.write("/etc/pgstock/pgstock-gateway.conf", GATEWAY_CONFIG)
-    terminal.type("export PGUSER=operator; openssl req -x509 -newkey ec -nodes"
-                  " -pkeyopt ec_paramgen_curve:P-256 -subj /CN=gateway -keyout"
-                  " /dev/null -out /etc/pgstock/gateway.crt 2>/dev/null")
+    terminal.type("echo '*:*:*:operator:choose-another' >>/etc/pgstock/pgpass;"
+                  " export PGHOST=127.0.0.1 PGUSER=operator;"
+                  " openssl req -x509 -newkey ec -nodes -subj /CN=gateway"
+                  " -pkeyopt ec_paramgen_curve:P-256 -keyout /dev/null"
+                  " -out /etc/pgstock/gateway.crt 2>/dev/null")
     machine.systemctl("start", "pgstock-gateway")
     machine.systemctl("start", "prometheus-node-exporter")
 
@@ -387,11 +421,15 @@ def test_parts_of_configurations(machine):
 
 @pytest.mark.parametrize("guide", GUIDES)
 def test_guide(request, machine, server, guide):
+    before = {}
     if "-h new" in text_of(guide):
         request.getfixturevalue("successor")
+        # the reader becomes the system user that has the passwords
+        before["Upgrade PostgreSQL"] = lambda: machine.terminal.type(
+            "cat .pgpass >>/etc/pgstock/pgpass")
     if guide != TUTORIAL:           # which creates it
         server.create_database("shop", extension=False)
-    machine.run(guide)
+    machine.run(guide, before)
 
 
 @pytest.mark.parametrize("section", BEFORE)
