@@ -14,16 +14,20 @@ from process import wait_until
 serial = itertools.count(1)
 
 
-# A test file names these two: fixtures of its own, by the names shop and order.
-
-@pytest.fixture(scope="module", name="shop")
-def fixture_shop(shards):
+def make_shop(shards):
     """The shards, with their front as the coordinator; each has two products
     with 100 pieces."""
     shards.set_coordinator(shards.front)
     for product in itertools.chain(*shards.products(2)):
         shards.front.sql("SELECT receive_stock(%s, 100)", (product,))
     return shards
+
+
+# A test file names these two: fixtures of its own, by the names shop and order.
+
+@pytest.fixture(scope="module", name="shop")
+def fixture_shop(shards):
+    return make_shop(shards)
 
 
 @pytest.fixture(name="order")

@@ -91,7 +91,8 @@ class PooledShards(Shards):
     def configure_pooler(self, *sample):
         self.pooler.configure(
             {shard.name: f"host={shard.pg.host} port={shard.pg.port}"
-             for shard in self.shards}, *sample, default_pool_size=2)
+             for shard in self.shards}, *sample, default_pool_size=2,
+            query_wait_timeout=10)  # also on a busy machine
 
     def sessions(self, shard):
         """The sessions of calls in a shard: those of views are named so."""

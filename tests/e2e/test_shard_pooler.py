@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
@@ -131,24 +131,35 @@ def test_a_call_is_canceled(pooled):
     assert shard.level(product) == before
 
 
+@contextmanager
+def sessions_are_busy(pooled, shard, product):
+    """Two calls wait for a lock, and keep both sessions, until the block
+    ends."""
+    with ThreadPoolExecutor(2) as pool, locked(shard, product):
+        for _ in range(2):
+            pool.submit(outcome, pooled.front, RESERVE, (product, name("o")))
+        wait_until(lambda: shard.value(WAITING) == 2, 20, "none waits")
+        yield
+
+
 def test_a_call_is_canceled_while_it_waits_for_a_session(pooled):
     """PgBouncer forwards the request to nobody, and the call takes effect:
     repeated, it does so once."""
     shard = pooled.shards[1]
     product, other = pooled.products(2)[1]
     _, reserved, _ = shard.level(other)
-    order = name("o")
-    with locked(shard, product):
-        threads = [threading.Thread(target=outcome, args=(
-            pooled.front, RESERVE, (product, name("o"))), kwargs={
-                "options": "-c statement_timeout=3s"}) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: shard.value(WAITING) == 2, 10, "none waits")
-        assert outcome(pooled.front, RESERVE, (other, order),
-                       options="-c statement_timeout=300ms")[0] == "57014"
-        for thread in threads:
-            thread.join(20)
+    order = name("canceled")
+    with ThreadPoolExecutor(1) as pool:
+        with sessions_are_busy(pooled, shard, product):
+            canceled = pool.submit(outcome, pooled.front, RESERVE,
+                                   (other, order),
+                                   options="-c statement_timeout=300ms")
+            wait_until(lambda: pooled.front.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s"
+                " AND pid <> pg_backend_pid() AND state = 'active'"
+                " AND clock_timestamp() - query_start > '1 s'",
+                (f"%{order}%",)) == 1, 10, "the call has ended")
+        assert canceled.result()[0] == "57014"
     assert outcome(pooled.front, RESERVE, (other, order))[0][4] == 1
     assert shard.level(other)[1] == reserved + 1
 
@@ -158,17 +169,9 @@ def test_a_call_waits_too_long_for_a_session(pooled):
     shard = pooled.shards[1]
     product, other = pooled.products(2)[1]
     before = shard.level(other)
-    with locked(shard, product):
-        threads = [threading.Thread(target=outcome, args=(
-            pooled.front, RESERVE, (product, name("o"))), kwargs={
-                "options": "-c statement_timeout=20s"}) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: shard.value(WAITING) == 2, 10, "none waits")
+    with sessions_are_busy(pooled, shard, product):
         state, _, detail, _ = outcome(pooled.front, RESERVE, (other, name("o")))
         assert state == "08006" and "query_wait_timeout" in detail
-    for thread in threads:
-        thread.join(20)
     assert shard.level(other) == before
 
 
