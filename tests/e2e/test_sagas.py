@@ -340,11 +340,8 @@ def test_rights(shop, order):
             (app, "SELECT pgstock_front.ask_abandon('x', 'y', 'z')")]:
         fails("42501", lambda u, s: front.sql(s, user=u), user, statement)
     shard = shop.shards[0]
-    for call_ in ("part_begin('x', 1, 1, '')", "fence()",
-                  "part_purge(now())",
-                  "part_end('x', 1, 1, '{0}', '', NULL, true)",
-                  "part_held('x')", "part_place('x')", "part_key('x')",
-                  "part_check_new('x')", "sale_state('x')",
+    for call_ in ("fence()", "part_purge(now())", "part_place('x')",
+                  "part_key('x')", "sale_state('x')",
                   "sale_old_moves(now())", "sale_delete_arrivals('{}')",
                   "sale_delete_moves('{}')"):
         fails("42501", lambda c: shard.sql(f"SELECT pgstock_shard.{c}",

@@ -1,27 +1,31 @@
 /*-------------------------------------------------------------------------
  *
- * shard_checks.h
- *	  What a call of a front requires of the session and of the database.
+ * shard_session.c
+ *	  What a call requires of the session and of the database, and the role
+ *	  as which it acts.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SHARD_CHECKS_H
-#define SHARD_CHECKS_H
-
 #include "postgres.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "base/compat.h"
+#include "shard.h"
+
 /* Whether types are looked up in pg_catalog first, and in no other schema. */
-static inline bool
-shard_path_is_own(void)
+static bool
+session_path_is_own(void)
 {
 	List *path = fetch_search_path(true);
 	bool  is_own = list_length(path) <= 2 &&
@@ -38,12 +42,12 @@ shard_path_is_own(void)
  * answer has times as text.  A pooler does not pass these settings on, so
  * pgstock_shard.set_shard() sets them for the role, too.
  */
-static inline void
+void
 shard_check_settings(void)
 {
 	const char *name = NULL;
 
-	if (!shard_path_is_own())
+	if (!session_path_is_own())
 		name = "search_path";
 	else if (DateStyle != USE_ISO_DATES)
 		name = "datestyle";
@@ -62,7 +66,7 @@ shard_check_settings(void)
 }
 
 /* The number of this shard, a setting of the database; NULL: it has none. */
-static inline const char *
+const char *
 shard_own_number(void)
 {
 	const char *shard = GetConfigOption("pgstock_shard.shard", true, false);
@@ -75,7 +79,7 @@ shard_own_number(void)
  * this check, a front whose connections were exchanged would send the calls for
  * an order to a database that does not have it.
  */
-static inline void
+void
 shard_check_number(const NullableDatum *shards)
 {
 	const char	  *own = shard_own_number();
@@ -89,6 +93,7 @@ shard_check_number(const NullableDatum *shards)
 		numbers = DatumGetArrayTypeP(shards->value);
 		if (!array_contains_nulls(numbers))
 			count = ArrayGetNItems(ARR_NDIM(numbers), ARR_DIMS(numbers));
+		Assert(ARR_ELEMTYPE(numbers) == INT4OID);
 	}
 	for (int i = 0; i < count; i++)
 	{
@@ -109,4 +114,44 @@ shard_check_number(const NullableDatum *shards)
 					 "its number.")));
 }
 
-#endif /* SHARD_CHECKS_H */
+void
+shard_set(const char *name, const char *value)
+{
+	set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+					  true, 0, false);
+}
+
+/* Switches to the role that has called the front. */
+static void
+shard_set_role(const char *role)
+{
+	Oid oid = get_role_oid(role, true);
+
+	if (!OidIsValid(oid) || !compat_may_set_role(GetSessionUserId(), oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 OidIsValid(oid)
+					 ? errmsg("permission denied to set role \"%s\"", role)
+					 : errmsg("role \"%s\" does not exist", role),
+				 errhint("pgstock-shards role %s LEVEL makes the role in each "
+						 "shard, and pgstock_front a member of it.",
+						 role)));
+	shard_set("role", role);
+	Assert(GetUserId() == oid);
+}
+
+/*
+ * Sets role, trace and actor of a call until the end of the transaction; each
+ * may be NULL, and is then unchanged.
+ */
+void
+shard_act_as(const NullableDatum *role, const NullableDatum *trace,
+			 const NullableDatum *actor)
+{
+	if (!role->isnull)
+		shard_set_role(TextDatumGetCString(role->value));
+	if (!trace->isnull)
+		shard_set("pgstock.trace_id", TextDatumGetCString(trace->value));
+	if (!actor->isnull)
+		shard_set("pgstock.actor", TextDatumGetCString(actor->value));
+}

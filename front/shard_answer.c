@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * shard_answer.c
+ *	  The error of a call as a part of its answer.
+ *
+ * An error is returned, because PL/Proxy drops a connection on which one is
+ * raised; so a call runs in a subtransaction.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "shard.h"
+
+/*
+ * Runs step(arg) in a subtransaction; its error, or NULL.  As in PL/pgSQL, the
+ * cancellation of a statement is not an error of the call.
+ */
+ErrorData *
+shard_try(void (*step)(void *), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int depth	  PG_USED_FOR_ASSERTS_ONLY = GetCurrentTransactionNestLevel();
+	ErrorData *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		step(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	Assert(GetCurrentTransactionNestLevel() == depth);
+	if (error != NULL && (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+						  error->sqlerrcode == ERRCODE_ASSERT_FAILURE))
+		ReThrowError(error);
+	return error;
+}
+
+/* Appends a quoted text; escape precedes " and \; '\0': they are doubled. */
+void
+shard_append_quoted(StringInfo to, const char *value, char escape)
+{
+	appendStringInfoCharMacro(to, '"');
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '"' || *value == '\\')
+			appendStringInfoCharMacro(to, escape ? escape : *value);
+		appendStringInfoCharMacro(to, *value);
+	}
+	appendStringInfoCharMacro(to, '"');
+}
+
+/* Appends a field of a row, as record_out does; NULL is nothing. */
+void
+shard_append_field(StringInfo row, const char *value)
+{
+	if (value == NULL)
+		return;
+	if (value[0] == '\0' || value[strcspn(value, "\"\\(), \t\n\r\v\f")] != '\0')
+		shard_append_quoted(row, value, '\0');
+	else
+		appendStringInfoString(row, value);
+}
+
+/* The text, or NULL if there is nothing in it. */
+static const char *
+answer_text(const char *value)
+{
+	return value == NULL || value[0] == '\0' ? NULL : value;
+}
+
+/*
+ * The text of a pgstock_shard.failure.  Malformed data is not the client's
+ * before the call was read: then the front is of another version.
+ */
+char *
+shard_failure(const ErrorData *error, bool is_read)
+{
+	const char	  *state = unpack_sql_state(error->sqlerrcode);
+	const char	  *message = error->message ? error->message : "";
+	const char	  *detail = answer_text(error->detail);
+	const char	  *hint = answer_text(error->hint);
+	StringInfoData row;
+
+	Assert(error->elevel >= ERROR);
+	if (!is_read &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+	{
+		state = "55000";
+		detail = message;
+		message = "the call does not match the function of this shard";
+		hint = "pgstock_front.shard_status() shows the versions of each "
+			   "shard: ALTER EXTENSION pgstock_shard UPDATE there.";
+	}
+	initStringInfo(&row);
+	appendStringInfo(&row, "(%s,", state);
+	shard_append_field(&row, message);
+	appendStringInfoChar(&row, ',');
+	shard_append_field(&row, detail);
+	appendStringInfoChar(&row, ',');
+	shard_append_field(&row, hint);
+	appendStringInfoChar(&row, ')');
+	return row.data;
+}

@@ -1,0 +1,511 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The steps of an order in one shard, as a front sends them: each text is
+answered, takes effect once, and gains no rights."""
+
+import itertools
+import json
+import threading
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from cluster import Database
+from process import wait_until
+from shards import Shards
+
+OTHER = "the call does not match the function of this shard"
+COLUMNS = ("shards", "parts", "role", "trace", "actor", "order_id", "saga",
+           "step", "order_shards", "verb", "args")
+OPTIONAL = ("parts", "role", "trace", "actor")
+AGAIN = "SELECT * FROM pgstock_shard.order_part WHERE order_id = %s"
+
+# a front connects with them
+SETTINGS = "-c search_path=pg_catalog,pg_temp"
+
+serial = itertools.count(1)
+
+
+@pytest.fixture(scope="module", name="shard")
+def fixture_shard(pg):
+    """A shard with a product, and a role that may use it."""
+    shard = make_shard(pg, "parts")
+    Database(pg, "postgres").sql("CREATE ROLE parts_app LOGIN;"
+                                 " GRANT parts_app TO pgstock_front")
+    shard.sql("SELECT grant_stock_access('parts_app', 'app')")
+    yield shard
+    shard.drop()
+    Database(pg, "postgres").sql("DROP ROLE parts_app")
+
+
+def make_shard(pg, name):
+    Shards.make_front_role(pg)
+    shard = pg.create_database(name)
+    shard.sql("CREATE EXTENSION pgstock_shard")
+    shard.sql("SELECT pgstock_shard.set_shard(0, 1)")
+    shard.sql("SELECT grant_stock_access('pgstock_front', 'admin')")
+    shard.sql("SELECT receive_stock('p', 1000)")
+    return shard
+
+
+@pytest.fixture(name="order")
+def fixture_order():
+    return f"part-{next(serial)}"
+
+
+def arguments(order, verb, step, **changes):
+    """The columns of a step, by name."""
+    args = {"hold": "1 hour", "ttl": "1 day", "raise": True,
+            "strategy": "auto", **changes.pop("args", {})}
+    return {"shards": [0], "parts": [line("p", 1)], "role": None,
+            "trace": None, "actor": None, "order_id": order, "saga": 7,
+            "step": step, "order_shards": [0, 1], "verb": verb,
+            "args": json.dumps(args), **changes}
+
+
+def line(product, quantity):
+    return json.dumps([{"product_id": product, "quantity": quantity}])
+
+
+def text_of(cur, columns):
+    """The call, as a front makes it."""
+    types = dict.fromkeys(COLUMNS, "text")
+    types.update(shards="int[]", parts="jsonb[]", order_shards="int[]",
+                 saga="bigint", step="int", args="jsonb")
+    row = ", ".join(f"%({name})s::{types[name]}" for name in COLUMNS)
+    cur.execute(f"SELECT ROW({row})::text", columns)
+    return cur.fetchone()[0]
+
+
+def send(cur, text):
+    """A step: (SQLSTATE or None, message or None, rows, all as text)."""
+    cur.execute("""
+        SELECT (f).sqlstate, (f).message, (a).rows, a::text, (a).error,
+               f::text, (a).shard
+          FROM (SELECT a, (a).error::pgstock_shard.failure AS f
+                  FROM pgstock_shard.part_step_call(%s) a OFFSET 0) s""",
+                (text,))
+    state, message, rows, all_of_it, error, same, number = cur.fetchone()
+    # as PostgreSQL writes a row, whoever has written it
+    assert error == (same if error else None) and number in (0, None)
+    assert (error is None) or rows is None
+    return state, message, rows, all_of_it
+
+
+def take(cur, order, verb, step, **changes):
+    return send(cur, text_of(cur, arguments(order, verb, step, **changes)))
+
+
+def connect(shard, options=""):
+    """A session of a superuser, with the settings of a front's."""
+    return closing(shard.connect(options=f"{SETTINGS} {options}"))
+
+
+@pytest.fixture(name="front")
+def fixture_front(shard):
+    """A session of a front."""
+    with closing(shard.connect(user="pgstock_front")) as conn:
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            yield cur
+
+
+def stored(shard, order):
+    return shard.sql("SELECT held, step, verb, answer::text"
+                     " FROM pgstock_shard.order_part WHERE order_id = %s",
+                     (order,))
+
+
+def states(shard, order):
+    return [state for (state,) in shard.sql(
+        "SELECT state FROM stock_reservations WHERE order_id = %s"
+        " ORDER BY created_at", (order,))]
+
+
+def expires(shard, order):
+    return shard.value("SELECT expires_at FROM stock_reservations"
+                       " WHERE order_id = %s", (order,))
+
+
+class Sender(threading.Thread):
+    """A session that sends one step: its answer, or its error."""
+
+    def __init__(self, shard, order, verb, step, options="", **changes):
+        super().__init__(daemon=True)
+        self.shard, self.options = shard, options
+        self.step, self.changes = (order, verb, step), changes
+        self.answer = self.error = None
+        self.start()
+
+    def run(self):
+        with connect(self.shard, self.options) as conn:
+            conn.autocommit = True
+            with conn.cursor() as cur:
+                try:
+                    self.answer = take(cur, *self.step, **self.changes)
+                except psycopg2.Error as error:
+                    self.error = error
+
+    def wait_blocked(self):
+        wait_until(lambda: self.shard.value(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE '%%part_step_call%%'"), 20,
+            lambda: f"the step does not wait: {self.answer}")
+
+    def finish(self):
+        self.join(30)
+        assert not self.is_alive()
+        return self.answer
+
+
+# ---- Each step -------------------------------------------------------------
+
+def test_the_steps_of_an_order(shard, front, order):
+    """What is stored is the answer, byte by byte."""
+    for step, (verb, status, state) in enumerate((
+            ("hold", "granted", "reserved"), ("keep", "granted", "reserved"),
+            ("extend", "granted", "reserved"),
+            ("confirm", "confirmed", "confirmed"),
+            ("return", "returned", "returned")), 1):
+        for _ in range(2):      # and once more
+            sqlstate, _, rows, answer = take(
+                front, order, verb, step, role="parts_app",
+                args={"restock": True, "payment_id": "x"})
+            assert sqlstate is None and f",{status}," in rows[0], answer
+            assert stored(shard, order) == [(7, step, verb, answer)]
+        assert states(shard, order) == [state]
+    assert shard.value("SELECT %s::stock_result::text", (rows[0],)) == rows[0]
+    assert shard.sql("SELECT DISTINCT actor FROM stock_movements"
+                     " WHERE order_id = %s", (order,)) == [("parts_app",)]
+
+
+@pytest.mark.parametrize("verb,before,status", [
+    ("undo", "reserved", "released"), ("undo", "confirmed", "rolled_back"),
+    ("release", "reserved", "released"),
+    ("rollback", "confirmed", "rolled_back"),
+    ("compensate", "confirmed", "rolled_back")])
+def test_how_a_part_ends(shard, front, order, verb, before, status):
+    take(front, order, "hold", 1)
+    if before == "confirmed":   # in the shard itself, without the saga
+        shard.sql("SELECT confirm_stock(%s)", (order,))
+    _, _, rows, _ = take(front, order, verb, 2, parts=None,
+                         args={"reason": "a test"})
+    assert f",{status}," in rows[0]
+    assert states(shard, order) == [status]
+
+
+@pytest.mark.parametrize("undoes,after", [(7, "released"), (6, "reserved"),
+                                          (None, "reserved")])
+def test_an_undo_of_an_earlier_saga(shard, front, order, undoes, after):
+    take(front, order, "hold", 1)
+    args = {} if undoes is None else {"undoes": undoes}
+    state, _, rows, _ = take(front, order, "undo", 1, saga=8, args=args)
+    assert state is None and bool(rows) == (after == "released")
+    assert states(shard, order) == [after]
+
+
+def test_some_lines(shard, front, order):
+    take(front, order, "hold", 1, parts=[line("p", 3)])
+    for step, parts in enumerate(([line("p", 1)], ["null"]), 2):
+        _, _, rows, _ = take(front, order, "release", step, parts=parts)
+        assert len(rows) == 1
+    assert states(shard, order) == ["released"]
+
+
+def test_a_refusal_is_an_answer(shard, front, order):
+    """It is stored in place of what it undid, and returned again."""
+    for step, state, changes in (
+            (1, "SK001", {"parts": [line("p", 100000)]}),
+            (2, "SK002", {"parts": [line("none \"(\\", 1)]}),
+            (3, "22007", {"args": {"hold": "soon"}}),
+            (4, "22P02", {"args": {"raise": "perhaps"}})):
+        first = take(front, order, "hold", step, **changes)
+        assert first[0] == state
+        assert stored(shard, order) == [(None, step, "hold", first[3])]
+        assert take(front, order, "hold", step, **changes) == first
+    assert states(shard, order) == []
+
+
+def test_a_hold_that_does_not_raise(front, order):
+    state, _, rows, _ = take(front, order, "hold", 1, args={"raise": False},
+                             parts=[line("p", 100000)])
+    assert state is None and ",insufficient," in rows[0]
+
+
+# ---- Calls that are none ---------------------------------------------------
+
+@pytest.mark.parametrize("text", [
+    "", "()", "(x)", "({0},,,,,,,,,,)", "({0},,,,,o,1,1,{0},hold,{})x",
+    "({0},,,,,o,1,1,{0},hold,{)", "({0},{x},,,,o,1,1,{0},hold,{})",
+    "({0},,,,,o,1,99999999999,{0},hold,{})",
+    "({0},,,,,o,1,1,{0},hold,{},more)"])
+def test_a_text_that_is_no_call(shard, front, text):
+    """It is answered: a front drops the connection on an error, and reports
+    that it could not reach the shard."""
+    state, message, _, _ = send(front, text)
+    assert (state, message) == ("55000", OTHER)
+    assert stored(shard, "o") == []
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_null(shard, front, order, name):
+    state, message, rows, _ = send(front, text_of(
+        front, {**arguments(order, "hold", 1), name: None}))
+    if name == "parts":         # an order without lines
+        assert state == "22023" and stored(shard, order) != []
+    elif name in OPTIONAL:
+        assert state is None and rows
+    else:
+        assert state == "55000" and message == OTHER
+        assert stored(shard, order) == []
+
+
+@pytest.mark.parametrize("changes,state", [
+    ({"verb": "steal"}, "55000"), ({"verb": ""}, "55000"),
+    ({"args": {"lock_timeout": "soon"}}, "55000"),
+    ({"shards": [1]}, "55000"), ({"shards": [None]}, "55000"),
+    ({"role": "no such role"}, "42501"), ({"role": "postgres"}, "42501"),
+    ({"role": ""}, "42501")])
+def test_before_the_step_itself(shard, front, order, changes, state):
+    """An error that is no answer: nothing is stored, and the same step is
+    taken later."""
+    verb = changes.pop("verb", "hold")
+    assert take(front, order, verb, 1, **changes)[0] == state
+    assert stored(shard, order) == []
+    assert take(front, order, "hold", 1)[0] is None
+
+
+def test_only_a_front_takes_steps(shard, order):
+    with closing(shard.connect(user="parts_app", options=SETTINGS)) as conn, \
+            conn.cursor() as cur:
+        state, message, _, _ = take(cur, order, "hold", 1)
+        assert (state, message) == ("42501",
+                                    "permission denied for orders over shards")
+        with pytest.raises(psycopg2.Error) as error:
+            cur.execute(AGAIN, (order,))
+        assert error.value.pgcode == "42501"
+
+
+# ---- Several sessions ------------------------------------------------------
+
+def test_a_keep_without_its_hold_is_refused_again(shard, front, order):
+    """The hold was lost, and the order is another request's by now.  A front
+    that does not receive an answer of another shard sends the keep again."""
+    shard.sql("SELECT reserve_order(%s, %s)", (order, line("p", 1)))
+    before = expires(shard, order)
+    for _ in range(3):
+        assert take(front, order, "keep", 2)[0] == "SK006"
+        assert expires(shard, order) == before
+
+
+def test_a_hold_of_an_order_of_another_request(shard, front, order):
+    shard.sql("SELECT reserve_order(%s, %s, 'u')", (order, line("p", 1)))
+    for _ in range(2):
+        assert take(front, order, "hold", 1,
+                    args={"user_id": "u"})[0] == "SK007"
+    assert states(shard, order) == ["reserved"]
+
+
+@pytest.mark.parametrize("verb", ["hold", "keep"])
+def test_two_sessions_send_a_step_at_the_same_time(shard, front, order, verb):
+    """The second waits for the first one's commit, and reports the same.  A
+    hold finds no row yet, so it waits for the order itself."""
+    number = 1
+    if verb == "keep":
+        take(front, order, "hold", 1)
+        number = 2
+    with connect(shard) as conn, conn.cursor() as cur:
+        first = take(cur, order, verb, number)
+        second = Sender(shard, order, verb, number)
+        second.wait_blocked()
+        conn.commit()
+    state, _, rows, answer = second.finish()
+    assert state is None and len(rows) == 1
+    if verb == "hold":          # but for "replayed"
+        assert rows[0][:-2] == first[2][0][:-2]
+    else:
+        assert answer == first[3]
+    assert stored(shard, order) == [(7, number, verb, answer)]
+    assert states(shard, order) == ["reserved"]
+
+
+def test_a_step_that_waited_sees_what_was_committed(shard, front, order):
+    take(front, order, "hold", 1)
+    with connect(shard) as conn, conn.cursor() as cur:
+        take(cur, order, "confirm", 2)
+        sender = Sender(shard, order, "rollback", 3)
+        sender.wait_blocked()
+        conn.commit()
+    state, _, rows, _ = sender.finish()
+    assert state is None and ",rolled_back," in rows[0]
+    assert states(shard, order) == ["rolled_back"]
+
+
+def test_a_refusal_that_is_late(shard, front, order):
+    """The hold of a new order locks no row.  While it waits for its product,
+    the undo ends; then the hold is refused."""
+    product = f"product of {order}"
+    shard.sql("SELECT receive_stock(%s, 1)", (product,))
+    with connect(shard) as conn, conn.cursor() as cur:
+        cur.execute("SELECT public.reserve_stock(%s, 1, %s)",
+                    (product, f"{order}-b"))
+        hold = Sender(shard, order, "hold", 1, parts=[line(product, 1)])
+        hold.wait_blocked()
+        assert take(front, order, "undo", 3)[0] is None
+        conn.commit()
+    state, message, _, _ = hold.finish()
+    assert state == "40001" and "arrived too late" in message
+    assert stored(shard, order)[0][1:3] == (3, "undo")
+    assert states(shard, order) == []
+
+
+def test_a_locked_row(shard, front, order):
+    """An error that is no answer; the next try has the effect."""
+    take(front, order, "hold", 1)
+    with connect(shard) as conn, conn.cursor() as cur:
+        cur.execute(AGAIN + " FOR UPDATE", (order,))
+        assert take(front, order, "keep", 2,
+                    args={"lock_timeout": "50ms"})[0] == "55P03"
+        front.execute("SHOW lock_timeout")
+        assert front.fetchone() == ("0",)
+        canceled = Sender(shard, order, "keep", 2,
+                          options="-c statement_timeout=300")
+        assert canceled.finish() is None
+        assert canceled.error.pgcode == "57014"
+    assert stored(shard, order)[0][1] == 1
+    assert take(front, order, "keep", 2)[0] is None
+
+
+def test_a_deadlock(shard, front, order):
+    """The step is the victim, and holds no lock afterwards."""
+    other = f"{order}-b"
+    for one in order, other:
+        take(front, one, "hold", 1)
+    with connect(shard) as conn, conn.cursor() as cur, \
+            connect(shard, "-c deadlock_timeout=100ms") as mine:
+        cur.execute("SET deadlock_timeout = '60s'")
+        cur.execute(AGAIN + " FOR UPDATE", (order,))
+        with mine.cursor() as step:
+            step.execute(AGAIN + " FOR UPDATE", (other,))
+            waiting = threading.Thread(daemon=True, target=cur.execute, args=(
+                AGAIN + " FOR UPDATE", (other,)))
+            waiting.start()
+            wait_until(lambda: shard.value(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted"), 20,
+                "the other session does not wait")
+            assert take(step, order, "keep", 2)[0] == "40P01"
+            mine.rollback()
+        waiting.join(30)
+        conn.rollback()
+    assert take(front, order, "keep", 2)[0] is None
+
+
+# ---- What a session has looked up ------------------------------------------
+
+def test_the_extension_is_created_again(pg):
+    """In a session that has kept plans of the old table."""
+    shard = make_shard(pg, "parts_again")
+    with connect(shard) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for number in range(3):
+            order = f"o-{number}"
+            assert take(cur, order, "hold", 1)[0] is None
+            assert take(cur, order, "keep", 2)[0] is None
+            assert take(cur, order, "confirm", 3)[0] is None
+            if number == 0:
+                cur.execute("DROP EXTENSION pgstock_shard")
+                cur.execute("CREATE EXTENSION pgstock_shard")
+            else:
+                shard.sql("DROP EXTENSION pgstock_shard")
+                shard.sql("DROP EXTENSION pgstock CASCADE")
+                shard.sql("CREATE EXTENSION pgstock")
+                shard.sql("CREATE EXTENSION pgstock_shard")
+                shard.sql("SELECT receive_stock('p', 1000)")
+    shard.drop()
+
+
+def test_the_table_is_away(shard, front, order):
+    assert take(front, order, "hold", 1)[0] is None
+    shard.sql("ALTER TABLE pgstock_shard.order_part RENAME TO away")
+    assert take(front, order, "keep", 2)[0] == "42P01"
+    with connect(shard) as conn, conn.cursor() as cur:
+        assert take(cur, order, "keep", 2)[0] == "55000"
+    shard.sql("ALTER TABLE pgstock_shard.away RENAME TO order_part")
+    assert take(front, order, "keep", 2)[0] is None
+
+
+def test_functions_of_other_sessions(shard, front, order):
+    """Each creation makes this session look up what it calls."""
+    take(front, order, "hold", 1)
+    for step in range(2, 6):
+        shard.sql("CREATE OR REPLACE FUNCTION public.other() RETURNS int"
+                  " LANGUAGE sql AS 'SELECT 1'")
+        assert take(front, order, "extend", step)[0] is None
+
+
+def test_the_function_of_the_extension_is_meant(shard, front, order):
+    """Not one of the same name and arguments in another schema."""
+    shard.sql("CREATE SCHEMA a; GRANT USAGE ON SCHEMA a TO PUBLIC;"
+              " CREATE FUNCTION a.try_reserve_order(text, jsonb, text,"
+              " interval, text, text) RETURNS SETOF stock_result"
+              " LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a'; END $$")
+    try:
+        assert take(front, order, "hold", 1, args={"raise": False})[0] is None
+    finally:
+        shard.sql("DROP SCHEMA a CASCADE")
+
+
+@pytest.mark.parametrize("setting", ["search_path = public", "datestyle = SQL",
+                                     "intervalstyle = iso_8601"])
+def test_a_session_without_the_settings_of_a_front(shard, order, setting):
+    with connect(shard) as conn, conn.cursor() as cur:
+        cur.execute(f"SET {setting}")
+        state, message, _, _ = take(cur, order, "hold", 1)
+        assert state == "55000" and "settings" in message
+    assert stored(shard, order) == []
+
+
+def test_a_schema_of_another_owner(shard, front, order):
+    """He could put a table of his own in the place of the shard's, whose
+    triggers a step would run with the rights of the extension's owner."""
+    shard.sql("ALTER SCHEMA pgstock_shard OWNER TO parts_app")
+    try:
+        state, message, _, _ = take(front, order, "hold", 1)
+        assert state == "55000"
+        assert "does not belong to the owner" in message
+    finally:
+        shard.sql("ALTER SCHEMA pgstock_shard OWNER TO postgres")
+    assert take(front, order, "hold", 1)[0] is None
+
+
+def test_the_rights_of_a_step(shard, front, order):
+    """The row is written with the rights of the table's owner, and the
+    function is called with those of the role; a step leaves neither."""
+    shard.sql("""
+        CREATE TABLE public.seen (role text, session text);
+        GRANT INSERT ON public.seen TO PUBLIC;
+        CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO public.seen VALUES (current_user, session_user);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER see BEFORE INSERT OR UPDATE
+            ON pgstock_shard.order_part
+           FOR EACH ROW EXECUTE FUNCTION public.see()""")
+    try:
+        for verb, parts, state in (("hold", [line("none", 1)], "SK002"),
+                                   ("hold", [line("p", 1)], None)):
+            assert take(front, order, verb, 1, role="parts_app",
+                        parts=parts)[0] == state
+            front.execute("SELECT current_user")
+            assert front.fetchone() == ("pgstock_front",)
+            order += "-b"
+        assert set(shard.sql("SELECT * FROM public.seen")) == {
+            ("postgres", "pgstock_front")}
+    finally:
+        shard.sql("DROP FUNCTION public.see CASCADE; DROP TABLE public.seen")
+
+
+def test_the_books_agree(shard):
+    assert shard.drift() == []
