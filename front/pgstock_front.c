@@ -122,6 +122,7 @@ front_is_configured(void)
 Datum
 pgstock_front_begin_call(PG_FUNCTION_ARGS)
 {
+	Assert(PG_NARGS() == 1);
 	if (!front_is_autonomous() &&
 		(IsTransactionBlock() ||
 		 TransactionIdIsValid(GetTopTransactionIdIfAny())))
@@ -193,6 +194,7 @@ front_text(const NullableDatum *value)
 Datum
 pgstock_front_raise(PG_FUNCTION_ARGS)
 {
+	Assert(PG_NARGS() == FAILURE_COLUMNS);
 	front_raise(front_text(&fcinfo->args[0]), front_text(&fcinfo->args[1]),
 				front_text(&fcinfo->args[2]), front_text(&fcinfo->args[3]));
 	PG_RETURN_VOID();
@@ -244,6 +246,7 @@ front_call_failed(const char *function, const char *state, const char *message,
 Datum
 pgstock_front_call_failed(PG_FUNCTION_ARGS)
 {
+	Assert(PG_NARGS() == 3);
 	front_call_failed(TextDatumGetCString(PG_GETARG_DATUM(0)),
 					  TextDatumGetCString(PG_GETARG_DATUM(1)),
 					  TextDatumGetCString(PG_GETARG_DATUM(2)), NULL, NULL);
@@ -270,6 +273,8 @@ front_raise_failure(char *input)
 
 	getTypeInputInfo(type, &read, &typioparam);
 	row = OidInputFunctionCall(read, input, typioparam, -1);
+	Assert(HeapTupleHeaderGetNatts(DatumGetHeapTupleHeader(row)) ==
+		   FAILURE_COLUMNS);
 	for (int i = 0; i < FAILURE_COLUMNS; i++)
 		columns[i].value = GetAttributeByNum(DatumGetHeapTupleHeader(row),
 											 i + 1, &columns[i].isnull);
@@ -296,6 +301,7 @@ front_read_answer(char *input)
 		read_type = type;
 	}
 	row = DatumGetHeapTupleHeader(InputFunctionCall(&read, input, type, -1));
+	Assert(HeapTupleHeaderGetNatts(row) == ANSWER_ROWS);
 	column.value = GetAttributeByNum(row, ANSWER_ERROR, &column.isnull);
 	if (!column.isnull)
 		front_raise_failure(TextDatumGetCString(column.value));
@@ -329,6 +335,7 @@ pgstock_front_call_shard(PG_FUNCTION_ARGS)
 	volatile Datum answer = (Datum) 0;
 	NullableDatum  rows;
 
+	Assert(PG_NARGS() == 4);
 	PG_TRY();
 	{
 		fmgr_info(PG_GETARG_OID(0), &function);
