@@ -7,6 +7,7 @@ so that a test can kill a server at a known point.
 """
 
 import json
+import threading
 from contextlib import closing, contextmanager
 
 import psycopg2
@@ -93,6 +94,14 @@ class Fleet(Shards):
                            for names, count in zip(self.stocked, counts)
                            if count])
 
+    @staticmethod
+    def stopped(database):
+        """How many steps wait there."""
+        return database.value(
+            "SELECT count(*) FROM pg_locks JOIN pg_database d"
+            " ON d.oid = database WHERE locktype = 'advisory' AND NOT granted"
+            " AND objid = %s AND datname = current_database()", (LOCK,))
+
     @contextmanager
     def stopped_at(self, database, condition):
         """A step whose row meets the condition waits until the block ends;
@@ -103,9 +112,7 @@ class Fleet(Shards):
                 cur.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
                 cur.execute("INSERT INTO public.stop_at VALUES (%s)",
                             (condition,))
-            yield lambda: database.value(
-                "SELECT count(*) > 0 FROM pg_locks"
-                " WHERE locktype = 'advisory' AND NOT granted")
+            yield lambda: self.stopped(database) > 0
             try:
                 with conn.cursor() as cur:
                     cur.execute("DELETE FROM public.stop_at")
@@ -143,6 +150,26 @@ class Fleet(Shards):
             assert shard.drift() == []
             assert shard.sql("SELECT * FROM stock_levels"
                              " WHERE on_hand < reserved OR on_hand < 0") == []
+
+
+class Caller(threading.Thread):
+    """A client that makes one call: its rows, or None."""
+
+    def __init__(self, front, query, args):
+        super().__init__(daemon=True)
+        self.front, self.query, self.args = front, query, args
+        self.rows = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            with closing(self.front.connect()) as conn:
+                conn.autocommit = True
+                with conn.cursor() as cur:
+                    cur.execute(self.query, self.args)
+                    self.rows = cur.fetchall()
+        except psycopg2.Error as error:
+            self.error = error
 
 
 def wanted(items):

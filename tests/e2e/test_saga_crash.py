@@ -6,14 +6,10 @@ Whatever is killed: if a client received "reserved", the whole order is
 reserved; if no client did, nothing is left of it once its hold has expired.
 """
 
-import threading
-from contextlib import closing
-
-import psycopg2
 import pytest
 
 from process import wait_until
-from saga_fleet import Fleet, wanted
+from saga_fleet import Caller, Fleet, wanted
 
 pytestmark = pytest.mark.long
 
@@ -29,26 +25,6 @@ def fixture_fleet(new_dir):
 @pytest.fixture(name="order")
 def fixture_order(request):
     return request.node.name
-
-
-class Caller(threading.Thread):
-    """A client that makes one call: its rows, or None."""
-
-    def __init__(self, front, query, args):
-        super().__init__(daemon=True)
-        self.front, self.query, self.args = front, query, args
-        self.rows = self.error = None
-        self.start()
-
-    def run(self):
-        try:
-            with closing(self.front.connect()) as conn:
-                conn.autocommit = True
-                with conn.cursor() as cur:
-                    cur.execute(self.query, self.args)
-                    self.rows = cur.fetchall()
-        except psycopg2.Error as error:
-            self.error = error
 
 
 RESERVE = "SELECT status FROM reserve_order(%s, %s, 'u')"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Four shards, the first of which is a group of three servers, set up as
-docs/sharding.md and docs/high-availability.md say, and a front that finds the
-group's leader by HAProxy, with or without PgBouncer before it; sessions of the
-front."""
+"""Four shards, and a group of three servers that has the first of them and the
+coordinator, set up as docs/sharding.md and docs/high-availability.md say; a
+front that finds the group's leader by HAProxy, with or without PgBouncer before
+it; sessions of the front."""
 
 import json
 import os
@@ -53,7 +53,7 @@ class GroupServer(Group):
 
 
 class GroupedFleet(MachineFleet):
-    """The front is the coordinator, too."""
+    """The coordinator is on the servers of the first shard."""
 
     def __init__(self, lan, new_dir, run):
         super().__init__(lan, new_dir)
@@ -62,7 +62,7 @@ class GroupedFleet(MachineFleet):
         write_private(self.passfile, f"*:*:*:*:{PASSWORD}\n")
 
     def make_coordinator(self, _):
-        return self.front
+        return self.shards[0].pg.create_database("orders", extension=False)
 
     def stop_all(self):
         super().stop_all()
@@ -87,6 +87,7 @@ class GroupedFleet(MachineFleet):
         self.group.take_over(single)
         single.close()
         self.shards[0] = Database(self.group, shard.name)
+        self.coordinator = Database(self.group, self.coordinator.name)
 
     def start_proxy(self, directory):
         self.proxy = LeaderProxy(self.front.pg.machine, directory).start()
@@ -124,6 +125,10 @@ class GroupedFleet(MachineFleet):
                 "PGUSER": "postgres", "PGDATABASE": self.front.name,
                 "PGPASSFILE": self.passfile})
         assert done.returncode == 0, f"{command}: {done.stdout}"
+
+    def type_coordinator(self, query):
+        """The statement of the guide that sets the coordinator."""
+        self.front.sql(query.replace(FRONT_PASSFILE, self.passfile))
 
     def start_group_relays(self, new_dir, broker, mode):
         """Two, for the shard of the group."""

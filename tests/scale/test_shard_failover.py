@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: PostgreSQL
 """A front loses the leader of a shard under load, as docs/sharding.md says.
 
-The first of four shards is a group of three servers; the front connects to it
-through HAProxy. Sessions of the front buy in that shard, in another one, and
-orders over several. The leader is killed, with the relay that leads; it is
-frozen, while Kafka is killed; or it is cut off. Every call has an answer in
-time, the sessions continue, and at the end verify_stock(), audit and the orders
-over shards show that nothing was lost.
+The first of four shards and the coordinator are on a group of three servers;
+the front connects to it through HAProxy. Sessions of the front buy in that
+shard, in another one, and orders over several. The leader is killed, with the
+relay that leads and with orders over shards in known steps; it is frozen, while
+Kafka is killed; or it is cut off. Every call has an answer in time, the
+sessions continue, and at the end verify_stock(), audit and the orders over
+shards show that nothing was lost.
 """
 
 import json
@@ -18,13 +19,14 @@ from contextlib import contextmanager
 import pytest
 
 import test_shards
-from callers import Callers, Sweepers
+from callers import RESERVE, Callers, Order, Session, Sweepers
 from checks import audit
 from documents import blocks
 from fleet import leading
 from group import TTL
 from grouped import Buyer, GroupedFleet
 from process import make_dir, wait_until
+from saga_fleet import Caller
 
 MODE = os.environ.get("PGSTOCK_MODE", "transactional")
 SLACK_S = float(os.environ.get("PGSTOCK_SLACK_S", "10"))
@@ -37,6 +39,16 @@ SHARDING, GROUP = "docs/sharding.md", "docs/high-availability.md"
 # commands of the guide
 CREATE = "test_shard_failover.py\n/usr/share/pgstock/shards/pgstock-shards"
 CHECK = "test_shard_failover.py\npsql"
+COORDINATOR = "test_shard_failover.py\nSELECT"
+# orders over two shards, and what they are after the coordinator's leader was
+# lost in the step
+LOST = {
+    "lost-before": "confirmed",     # reserved before; confirmed afterwards
+    "lost-confirm": "confirmed",    # one shard has not confirmed it
+    "lost-whole": "reserved",       # every shard has kept it
+    "lost-half": "abandoned",       # one shard has not kept it
+}
+CONFIRM = "SELECT status FROM confirm_stock(%s)"
 
 
 def documented(document, kind, text):
@@ -54,6 +66,7 @@ def fleet(lan, new_dir, run, broker):
     made.start_proxy(new_dir("haproxy"))
     made.admin = make_dir(new_dir("admin"))
     type_guide(made, CREATE)
+    made.type_coordinator(documented(SHARDING, "sql", COORDINATOR))
     made.start_group_relays(new_dir, broker, MODE)
     made.told = {}              # orders of all tests
     made.pieces = test_shards.receive(made)
@@ -78,6 +91,7 @@ class Shop:
         self.products = [products[n][0] for n in (0, 1)]
         for product in self.products:
             fleet.front.sql("SELECT receive_stock(%s, 10000)", (product,))
+            fleet.pieces[product] = 10000
         self.seed = random.randrange(10**6)
         self.callers = Callers(fleet, CALLERS, f"{name}-{self.seed}")
         self.sweepers = Sweepers(fleet)
@@ -149,6 +163,73 @@ def lose(fleet, shop, name, how):
     return leader
 
 
+@contextmanager
+def steps_under_way(fleet, shop):
+    """The orders of LOST are in their steps; none ends during the block, if
+    the coordinator's leader is lost in it. Afterwards their callers have an
+    answer."""
+    items = {}
+    for name, *products in zip(LOST, *fleet.products(len(LOST), "lost")[:2]):
+        for product in products:    # a step locks those of its order
+            fleet.front.sql("SELECT receive_stock(%s, 1)", (product,))
+            fleet.pieces[product] = 1
+        items[name] = json.dumps([{"product_id": product, "quantity": 1}
+                                  for product in products])
+        shop.callers.orders[name] = Order(dict.fromkeys(products, 1), 2)
+    here, other = fleet.shards[:2]
+    session = Session(fleet.front)
+
+    def reserve(name):
+        return Caller(fleet.front, RESERVE, (name, items[name]))
+
+    for name in ("lost-before", "lost-confirm"):
+        wait_until(lambda: session.call(RESERVE, name, items[name]), 30, name)
+    with fleet.stopped_at(
+            fleet.coordinator, "r.order_id = 'lost-whole' AND"
+            " r.state = 'reserved' OR r.order_id = 'lost-half' AND"
+            " r.verb = 'undo'") as waits, fleet.stopped_at(
+                other, "r.order_id = 'lost-half' AND r.step = 2 OR"
+                " r.order_id = 'lost-confirm' AND r.step = 3"):
+        callers = [reserve("lost-whole")]
+
+        def is_stopped():
+            if not callers[0].is_alive():   # late, and so undone by a sweeper
+                callers[0] = reserve("lost-whole")
+            return waits()
+        wait_until(is_stopped, 30, "the coordinator ends the step")
+        callers += [reserve("lost-half"),
+                    Caller(fleet.front, CONFIRM, ("lost-confirm",))]
+        wait_until(lambda: fleet.stopped(other) == 2, 30, "a shard takes them")
+        wait_until(lambda: here.value(
+            "SELECT array_agg(verb ORDER BY verb) = '{confirm,keep}' FROM"
+            " pgstock_shard.order_part WHERE order_id IN ('lost-half',"
+            " 'lost-confirm')"), 30, "the other shard has taken them")
+        yield
+        wait_until(lambda: fleet.coordinator.value(
+            "SELECT verb = 'undo' FROM pgstock_front.saga"
+            " WHERE order_id = 'lost-half'"), 60, "the sweeper undoes it")
+    for caller in callers:
+        caller.join(60)
+        assert not caller.is_alive()
+    assert [caller.rows for caller in callers[:2]] == [None, None]
+    for name in ("lost-before", "lost-confirm"):
+        wait_until(lambda: session.call(CONFIRM, name), 30, name)
+        shop.callers.orders[name].told = "confirmed"
+
+
+def check_lost(fleet):
+    """The row of one order is still of the time before the loss: what the
+    shards have kept shows that it is reserved."""
+    assert dict(fleet.coordinator.sql(
+        "SELECT order_id, state FROM pgstock_front.saga"
+        " WHERE order_id LIKE 'lost-%'")) == LOST
+    assert fleet.coordinator.value(
+        "SELECT history <> pgstock_front.saga_history()"
+        " FROM pgstock_front.saga WHERE order_id = 'lost-whole'")
+    for name, state in LOST.items():
+        assert len(fleet.live(name)) == (0 if state == "abandoned" else 2), name
+
+
 def check_guide(fleet):
     """What the guide looks at after a loss; Kafka has each event."""
     type_guide(fleet, CHECK)
@@ -165,7 +246,8 @@ def check_guide(fleet):
 
 
 def test_the_leader_is_killed(fleet):
-    """With the relay that leads."""
+    """With the relay that leads, while orders over shards are in known
+    steps."""
     relay = leading(fleet.pairs[0])
 
     def kill(member):
@@ -173,9 +255,11 @@ def test_the_leader_is_killed(fleet):
         member.kill9()
 
     with busy(fleet, "kill") as shop:
-        leader = lose(fleet, shop, "kill", kill)
+        with steps_under_way(fleet, shop):
+            leader = lose(fleet, shop, "kill", kill)
         leader.start()
-        relay.start(wait=None)
+        fleet.revive()
+    check_lost(fleet)
     check_guide(fleet)
 
 
