@@ -55,7 +55,7 @@ def new_dir(run):
 @pytest.fixture(scope="module")
 def broker(new_dir):
     """A broker, with the topics of the shards' events."""
-    server = Kafka(new_dir("kafka"), proxied=False).init().start()
+    server = Kafka(new_dir("kafka")).init().start()
     server.create_topics(*TOPICS)
     yield server
     server.close()

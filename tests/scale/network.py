@@ -105,15 +105,22 @@ class Machine:
 
     def cut_from(self, other):
         """The same, between two machines only."""
-        for one, peer in ((self, other), (other, self)):
-            run("ip", "-n", one.name, "neighbor", "replace", peer.address,
-                "lladdr", NO_MACHINE, "nud", "permanent", "dev", "eth0")
+        self.drop_to(other.address)
+        other.drop_to(self.address)
 
     def join_with(self, other):
         """Reconnects the two."""
-        for one, peer in ((self, other), (other, self)):
-            run("ip", "-n", one.name, "neighbor", "delete", peer.address,
-                "dev", "eth0")
+        self.send_to(other.address)
+        other.send_to(self.address)
+
+    def drop_to(self, address):
+        """Drops its packets to one address: no connection of the two works."""
+        run("ip", "-n", self.name, "neighbor", "replace", address,
+            "lladdr", NO_MACHINE, "nud", "permanent", "dev", "eth0")
+
+    def send_to(self, address):
+        run("ip", "-n", self.name, "neighbor", "delete", address,
+            "dev", "eth0")
 
     def pids(self):
         return [int(pid) for pid in

@@ -4,11 +4,13 @@
 Four shards, a front and the coordinator have a machine each, and each shard has
 two relays. Callers reserve lines in one, two or three shards, and settle most
 of the orders. Meanwhile shards, front, coordinator and relays are killed, and
-the link between the front and a shard is cut, at random moments. Then all is
-started, and the sweepers end what is unfinished. The state of each order in the
-shards must match the coordinator's, and the last answer that its caller
-received. No more is sold than there was, the books are right, and Kafka has
-each event of each shard once.
+the links of the front with a shard or the coordinator, and of the relays with a
+shard or Kafka, are cut, at random moments. Then all is started, and the
+sweepers end what is unfinished. The state of each order in the shards must
+match the coordinator's, and the last answer that its caller received. Lines of
+an order that was not reserved have ended with the hold, or after it by the time
+that a server was away. No more is sold than there was, the books are right, and
+Kafka has each event of each shard once.
 
 A failure names its seed. PGSTOCK_SAGA_SECONDS is the duration, PGSTOCK_SEED
 selects the orders and the kills; PGSTOCK_MODE=idempotent permits events that
@@ -61,7 +63,7 @@ def receive(fleet):
 def seen_all(troubles, callers):
     """Whether each thing has happened."""
     counts = callers.counts()
-    return len(troubles.counts) == len(troubles.ways) \
+    return len(troubles.counts()) == len(troubles.ways) \
         and {shards for told, shards in counts if told == "confirmed"} \
         >= {1, 2, 3} \
         and {told for told, _ in counts} >= {"refused", *VERBS.values()}
@@ -130,6 +132,34 @@ def check_orders(orders, found, saga, pieces):
     assert not sold - Counter(pieces), "more is sold than there was"
 
 
+def undone_lines(fleet, orders, saga):
+    """The lines of orders that were not reserved: (order, when it was held,
+    when that ended)."""
+    undone = [name for name, order in orders.items() if order.shards > 1
+              and saga.get(name) in ("refused", "abandoned")]
+    return [line for shard in fleet.shards for line in shard.sql(
+        "SELECT order_id, extract(epoch FROM created_at)::float,"
+        " extract(epoch FROM least(ended_at, expires_at))::float"
+        " FROM stock_reservations WHERE order_id = ANY(%s)", (undone,))]
+
+
+def check_holds(fleet, orders, saga, troubles):
+    """No such line has outlived its hold; if a server that the order needs was
+    away meanwhile, by that time and the sweeper's longest pause at most."""
+    places = {product: shard.pg.machine.name for shard, products in
+              zip(fleet.shards, fleet.stocked) for product in products}
+    found = []
+    for name, began, ended in undone_lines(fleet, orders, saga):
+        away = troubles.lasted({"front", "coordinator", *map(
+            places.get, orders[name].lines)}, began, ended)
+        found.append((ended - began - away - (SWEEP_S if away else 0),
+                      ended - began, away, name))
+    late = [line for line in found if line[0] > HOLD_S]
+    print(f"{len(found)} lines were not reserved; the longest lasted"
+          f" {max(line[1] for line in found):.1f} s")
+    assert not late, f"{len(late)} outlived their hold: {sorted(late)[-5:]}"
+
+
 def check_relays(fleet):
     for relay in fleet.relays():
         assert relay.running and "SK020" not in relay.log(), relay.tail()
@@ -143,11 +173,11 @@ def check_relays(fleet):
         assert doubled == 0 or MODE == "idempotent", shard.name
 
 
-def test_random_orders(fleet):
+def test_random_orders(fleet, broker):
     seed = int(os.environ.get("PGSTOCK_SEED") or random.randrange(10**6))
     print(f"PGSTOCK_SEED={seed} PGSTOCK_SAGA_SECONDS={SECONDS:g}")
     pieces = receive(fleet)
-    troubles = Troubles(fleet, seed, CUT_S)
+    troubles = Troubles(fleet, broker, seed, CUT_S)
     callers, sweepers = Callers(fleet, CALLERS, seed), Sweepers(fleet)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end or not seen_all(troubles, callers):
@@ -155,10 +185,11 @@ def test_random_orders(fleet):
         assert time.monotonic() < end + 300, callers.counts()
         troubles.turn()
     callers.stop()
-    print(f"{dict(troubles.counts)}; {len(callers.orders)} orders, the last of"
-          f" them ended after {wait_unfinished(fleet):.1f} s")
+    print(f"{dict(troubles.counts())}; {len(callers.orders)} orders, the last"
+          f" of them ended after {wait_unfinished(fleet):.1f} s")
     sweepers.stop()
     check_orders(callers.orders, states(fleet), sagas(fleet), pieces)
+    check_holds(fleet, callers.orders, sagas(fleet), troubles)
     fleet.check_books()
     check_relays(fleet)
 
