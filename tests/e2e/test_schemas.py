@@ -18,6 +18,9 @@ import jsonschema
 import pytest
 
 import schemas
+from cluster import HOST, Database, Kafka, Postgres
+from kafkaio import delivered, send
+from process import run_tool
 from test_fuzz import Maker
 
 OPTIONS = json.dumps({
@@ -243,6 +246,39 @@ def test_a_record_and_a_row_are_held(db, kafka, start_relay):
               for name, _ in record.headers
               if name not in ("ce_type", "ce_subject", "content-type"))):
         assert wrong
+
+
+NOT_ONE = b'{"event_type": "StockReserved"}'
+
+
+def test_servers_are_held_when_they_end(new_dir):
+    """Their records, also on a standby; only of a server that was stopped they
+    are not known, which is said."""
+    primary = Postgres(new_dir("postgres-held")).init().start()
+    primary.create_database("shop").sql("SELECT receive_stock('a', 1)")
+    Database(primary, "shop").sql(
+        "UPDATE pgstock_internal.outbox SET payload = %s", (NOT_ONE,))
+    standby = Postgres(new_dir("postgres-held-standby"))
+    run_tool([primary.bin("pg_basebackup"), "-D", standby.data, "-R",
+              "-c", "fast", "--no-sync", "-h", HOST, "-p", str(primary.port),
+              "-U", "postgres"])
+    standby.start()
+    for server in (standby, primary):
+        with pytest.raises(AssertionError, match="records are not as"):
+            server.close()
+    with pytest.warns(UserWarning, match="not checked: .* was stopped"):
+        primary.close()
+
+
+def test_a_stopped_broker_is_held(new_dir):
+    broker = Kafka(new_dir("kafka-held"), proxied=False).init().start()
+    broker.create_topics("stock-events")
+    producer = broker.producer()
+    send(producer, "stock-events", NOT_ONE, key="o", headers=HEADERS)
+    delivered(producer)
+    broker.stop()
+    with pytest.raises(AssertionError, match="records are not as"):
+        broker.close()
 
 
 def test_headers():
