@@ -2,8 +2,8 @@
  * dead_letter.c - the headers of a dead letter, and of one that is sent back
  *
  * A message that is sent back keeps the headers __dlq.event.*, which are its
- * identity, and loses __dlq.errors.*, which are about its failure: if it fails
- * again it gets new ones.
+ * identity, and loses those that describe its failure: if it fails again, it
+ * gets new ones.
  *
  * SPDX-License-Identifier: PostgreSQL
  */
@@ -56,17 +56,17 @@ dead_letter_read(const rd_kafka_headers_t *headers, DeadLetter *letter)
 	*letter = (DeadLetter){.partition = -1, .error = ""};
 	if (headers == NULL)
 		return;
-	letter->topic = dead_letter_text(headers, HEADER_ERRORS "topic");
-	text = dead_letter_text(headers, HEADER_ERRORS "partition");
+	letter->topic = dead_letter_text(headers, HEADER_ERROR_TOPIC);
+	text = dead_letter_text(headers, HEADER_ERROR_PARTITION);
 	if (text != NULL && parse_number(text, &partition) && partition >= 0 &&
 		partition <= INT32_MAX)
 		letter->partition = (int32_t) partition;
-	text = dead_letter_text(headers, HEADER_ERRORS "message");
+	text = dead_letter_text(headers, HEADER_ERROR_MESSAGE);
 	if (text != NULL)
 		letter->error = text;
 	letter->redrives = dead_letter_redrives(headers);
-	letter->is_incomplete = dead_letter_text(headers, HEADER_ERRORS
-											 "incomplete") != NULL;
+	letter->is_incomplete = dead_letter_text(headers,
+											 HEADER_ERROR_INCOMPLETE) != NULL;
 }
 
 rd_kafka_headers_t *
@@ -84,8 +84,7 @@ dead_letter_headers(const rd_kafka_headers_t *headers, int64_t redrives)
 		 RD_KAFKA_RESP_ERR_NO_ERROR;
 		 i++)
 	{
-		if (strncmp(name, HEADER_ERRORS, strlen(HEADER_ERRORS)) == 0 ||
-			strcmp(name, HEADER_REDRIVES) == 0)
+		if (header_is_error(name) || strcmp(name, HEADER_REDRIVES) == 0)
 			continue;
 		if (rd_kafka_header_add(kept, name, -1, value, (ssize_t) len) !=
 			RD_KAFKA_RESP_ERR_NO_ERROR)

@@ -100,7 +100,10 @@ def record_fault(record):
     headers = dict(record.headers)
     if headers.get(f"{DEAD_LETTER}group") == OTHERS.encode():
         return None
-    if any(name.startswith(DEAD_LETTER) for name in headers):
+    # names that begin alike may be those of another program
+    if any(name.startswith(DEAD_LETTER)
+           and name in schema("headers/dead-letter")["properties"]
+           for name in headers):
         return fault("headers/dead-letter", {
             name: value.decode() for name, value in headers.items()
             if name.startswith("__dlq.")})

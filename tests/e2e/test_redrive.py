@@ -40,7 +40,8 @@ def redrive(relay, *args, topic=LETTERS, code=OK):
 def letter_headers(topic=SOURCE, partition=0, **more):
     named = {"topic": topic, "partition": str(partition), "offset": "7",
              "group": schemas.OTHERS, "message": "no reason", **more}
-    return [(f"__dlq.errors.{name.replace('_', '.')}", value.encode())
+    return [(f"__dlq.errors.{name.rstrip('_').replace('_', '.')}",
+             value.encode())
             for name, value in named.items() if value is not None]
 
 
@@ -270,10 +271,12 @@ def test_order_of_a_key(db, kafka, start_relay):
 # ---- the letters -------------------------------------------------------------
 
 def test_every_byte_is_kept(letters, kafka):
-    """Key, value and headers, in their order, whatever they are; __dlq.* is
-    replaced by the count. The partition is that of the message."""
+    """Key, value and headers, in their order, whatever they are; those that
+    pgstock writes under __dlq. are replaced by the count. The partition is that
+    of the message."""
     own = [("a", b"1"), ("a", b"2"), ("null", None), ("empty", b""),
-           ("binary", b"\x00\xff"), ("__dlq", b"own")]
+           ("binary", b"\x00\xff"), ("__dlq", b"own"),
+           ("__dlq.errors.exception", b"another program's")]
     out = kafka.producer()
     sent = []
     for n, (key, value) in enumerate(((b"k", b"v"), (None, b"v"), (b"", b""),
@@ -373,9 +376,12 @@ def test_refused_before_the_batch_is_full(letters, kafka):
 
 
 def test_pgstock_s_own_topics_get_no_letter(relays, db, kafka):
-    """Who may write a letter cannot forge an event, or the position."""
+    """Who may write a letter cannot forge an event, or the position: not in
+    the default topics either, where events go to others."""
     own = ["pgstock-position-11111111-2222-4333-8444-555555555555",
-           "stock-events", "stock-freeze-failed", "stock-levels"]
+           "stock-events", "stock-freeze-failed", "stock-levels",
+           "inventory-events"]
+    db.sql("SELECT set_event_profile('inventory')")
     kafka.create_topics(LETTERS, SOURCE, *(set(own) - kafka.topics()))
     relay = relays(db.conninfo(), kafka.brokers,
                    {"levels": {"topic": "stock-levels"}})
@@ -385,10 +391,10 @@ def test_pgstock_s_own_topics_get_no_letter(relays, db, kafka):
              headers=letter_headers(name))
     delivered(out)
     *lines, last = redrive(relay, code=RUNTIME).splitlines()
-    assert last == "sent back 1 dead letters, left 4"
+    assert last == "sent back 1 dead letters, left 5"
     assert [line.split(": ", 1)[1] for line in lines] == [
         f'its source topic "{name}" is one of pgstock\'s own' for name in own]
-    assert [kafka.count(name) for name in own] == [0] * 4
+    assert [kafka.count(name) for name in own] == [0] * 5
 
 
 def test_max_and_dry_run(letters, kafka):
