@@ -3,12 +3,14 @@
  * inbox/failed_event.c
  *	  The rows of messages that have failed.
  *
- * A message has one row from its first failure to its end, in three states:
+ * A message has one row from its first failure to its end, in one of these
+ * states:
  *
  *	waiting		its next try has a time, unless it queues behind an earlier
  *				message of its key (key_queue.c)
  *	archived	it was given up
  *	retried		a later try ended well
+ *	discarded	an administrator ended it, by sql/failed_events.sql
  *
  * Giving up is one transaction: the archive (this row), the record in the dead
  * letter topic (dead_letter.c), the alert (alert.c), and the inbox's row.
@@ -68,22 +70,6 @@ enum
 	FAILED_PROCESS
 };
 
-typedef enum RowState
-{
-	ROW_WAITING,
-	ROW_ARCHIVED,
-	ROW_RETRIED
-} RowState;
-
-static const char *const row_state_texts[] = {
-	[ROW_WAITING] = "waiting",
-	[ROW_ARCHIVED] = "archived",
-	[ROW_RETRIED] = "retried",
-};
-
-StaticAssertDecl(lengthof(row_state_texts) == ROW_RETRIED + 1,
-				 "each state has its text");
-
 /* ---- Failures ---- */
 
 static bool
@@ -124,7 +110,7 @@ failed_event_note_failure(Call *call, FailedEvent *failed,
 /* Why the message fails; of one that has ended well, why it had failed. */
 static void
 failed_event_fill_failure(TupleTableSlot *slot, const FailedEvent *failed,
-						  const Outcome *outcome, RowState state)
+						  const Outcome *outcome, FailedState state)
 {
 	Failure	  failure = {.error_class = outcome->error_class,
 						 .sqlstate = outcome->sqlstate,
@@ -133,7 +119,7 @@ failed_event_fill_failure(TupleTableSlot *slot, const FailedEvent *failed,
 	Datum	 *texts = palloc(sizeof(Datum) * Max(1, n));
 	ListCell *cell;
 
-	if (state == ROW_RETRIED)
+	if (state == FAILED_STATE_RETRIED)
 		failure = failed->last;
 	row_put_text(slot, FAILED_CLASS, error_class_text(failure.error_class));
 	row_put_text(slot, FAILED_SQLSTATE, failure.sqlstate);
@@ -168,19 +154,19 @@ failed_event_read_failure(TupleTableSlot *slot, FailedEvent *failed)
 
 /* ---- Writing ---- */
 
-static RowState
+static FailedState
 failed_event_state(const Outcome *outcome)
 {
 	switch (outcome->kind)
 	{
 		case OUTCOME_WAITING:
-			return ROW_WAITING;
+			return FAILED_STATE_WAITING;
 		case OUTCOME_DEAD:
-			return ROW_ARCHIVED;
+			return FAILED_STATE_ARCHIVED;
 		default:
 			Assert(outcome->kind == OUTCOME_APPLIED ||
 				   outcome->kind == OUTCOME_SKIPPED);
-			return ROW_RETRIED;
+			return FAILED_STATE_RETRIED;
 	}
 }
 
@@ -209,29 +195,30 @@ failed_event_fill(Call *call, const InboxOptions *options,
 {
 	const Outcome	  *outcome = &message->outcome;
 	const FailedEvent *failed = &message->failed;
-	RowState		   state = failed_event_state(outcome);
+	FailedState		   state = failed_event_state(outcome);
 
 	row_put(slot, FAILED_ID, Int64GetDatum(failed->id));
 	failed_event_fill_record(slot, message->record, &message->parsed);
 	row_put(slot, FAILED_ATTEMPTS, Int32GetDatum(message->try.attempts));
-	row_put_text(slot, FAILED_STATE, row_state_texts[state]);
+	row_put_text(slot, FAILED_STATE, failed_state_texts[state]);
 	failed_event_fill_failure(slot, failed, outcome, state);
 	row_put(slot, FAILED_FIRST_AT,
 			TimestampTzGetDatum(failed->first_failed_at));
 	row_put(slot, FAILED_HANDLED, BoolGetDatum(false));
 	row_put(slot, FAILED_STARTED, Int32GetDatum(0)); /* this try has ended */
 	/* One that queues is not due by itself: the one before it wakes it. */
-	if (state == ROW_WAITING && outcome->error_class != ERROR_CLASS_QUEUE)
+	if (state == FAILED_STATE_WAITING &&
+		outcome->error_class != ERROR_CLASS_QUEUE)
 		row_put(slot, FAILED_NEXT_RETRY_AT,
 				TimestampTzGetDatum(
 					failure_next_try(options, message, call->now)));
-	if (state == ROW_ARCHIVED)
+	if (state == FAILED_STATE_ARCHIVED)
 		row_put(slot, FAILED_ARCHIVED_AT, TimestampTzGetDatum(call->now));
 	else if (failed->archived_at != 0 && failed->archived_at != DT_NOBEGIN)
 		row_put(slot, FAILED_ARCHIVED_AT,
 				TimestampTzGetDatum(failed->archived_at));
 	/* A try that ends well closes what was archived. */
-	if (state == ROW_RETRIED)
+	if (state == FAILED_STATE_RETRIED)
 	{
 		row_put(slot, FAILED_HANDLED, BoolGetDatum(true));
 		row_put(slot, FAILED_HANDLED_AT, TimestampTzGetDatum(call->now));
@@ -393,7 +380,7 @@ failed_event_lock_due(Call *call, Message *message)
 	message->try.attempts = row_get_int32(slot, FAILED_ATTEMPTS);
 	failed_event_read_failure(slot, &message->failed);
 	state = row_get_text(slot, FAILED_STATE);
-	return strcmp(state, row_state_texts[ROW_WAITING]) == 0 &&
+	return strcmp(state, failed_state_texts[FAILED_STATE_WAITING]) == 0 &&
 		   row_get_time(slot, FAILED_NEXT_RETRY_AT, DT_NOBEGIN) <= call->now;
 }
 
@@ -542,8 +529,8 @@ failed_event_retry(Call *call, Table *table, const Record *record)
 	int64		 id = row_get_int64(table->slot, FAILED_ID);
 	bytea		*headers = row_get_bytes(table->slot, FAILED_HEADERS);
 	const Change changes[] = {
-		{FAILED_STATE, CStringGetTextDatum(row_state_texts[ROW_WAITING]),
-		 false},
+		{FAILED_STATE,
+		 CStringGetTextDatum(failed_state_texts[FAILED_STATE_WAITING]), false},
 		{FAILED_NEXT_RETRY_AT, TimestampTzGetDatum(call->now), false},
 		{FAILED_HEADERS,
 		 PointerGetDatum(failed_event_count_redrives(headers, record)), false},
@@ -577,10 +564,10 @@ failed_event_redrive(Call *call, Message *message)
 	outcome.has_row = offset_is_past(call, message->record);
 	id = row_get_int64(table->slot, FAILED_ID);
 	state = row_get_text(table->slot, FAILED_STATE);
-	if (strcmp(state, row_state_texts[ROW_ARCHIVED]) == 0 &&
+	if (strcmp(state, failed_state_texts[FAILED_STATE_ARCHIVED]) == 0 &&
 		DatumGetBool(row_get(table->slot, FAILED_HANDLED)))
 		state = "handled";
-	else if (strcmp(state, row_state_texts[ROW_ARCHIVED]) == 0 &&
+	else if (strcmp(state, failed_state_texts[FAILED_STATE_ARCHIVED]) == 0 &&
 			 !outcome.has_row)
 	{
 		failed_event_retry(call, table, message->record);

@@ -10,11 +10,7 @@
  *	permanent	The data is at fault, and no try changes that: dead.
  *	other		Tries after growing delays, then dead.
  *
- * The relay has the same list of transient states (common/sqlstate.c), which
- * dev/check-errors compares: two that differ would have the one side pass on
- * what the other side takes for a failure of the message.  40002 and 40003 are
- * not in it: a constraint that fails at COMMIT fails again, and a statement
- * whose completion is unknown must not be repeated blindly.
+ * The transient states are those of protocol/sqlstate.h, as in the relay.
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -35,58 +31,27 @@ PG_FUNCTION_INFO_V1(pgstock_is_conflict);
 #define ORDER_LOOK_MS 1000
 #endif
 
-/* SQLSTATEs and, of two characters, classes of them. */
-static const char *const transient_classes[] = {
-	"08", /* connection exception */
-	"53", /* insufficient resources */
-	"57", /* operator intervention */
-};
-/* Conflicts with another session: transient too. */
-static const char *const conflict_states[] = {
-	"40001", /* serialization failure */
-	"40P01", /* deadlock detected */
-	"55P03", /* lock not available */
-};
+/* Classes. */
 static const char *const permanent_states[] = {
 	"22", /* data exception */
 	"23", /* integrity constraint violation */
 	"SK", /* pgstock's own */
+	NULL,
 };
-
-static bool
-failure_is_listed(const char *sqlstate, const char *const *states, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (strncmp(sqlstate, states[i], strlen(states[i])) == 0)
-			return true;
-	}
-	return false;
-}
-
-static bool
-failure_is_conflict(const char *sqlstate)
-{
-	return failure_is_listed(sqlstate, conflict_states,
-							 lengthof(conflict_states));
-}
 
 /* Whether the same call may succeed if it is made again. */
 bool
 failure_is_transient(const ErrorData *error)
 {
-	const char *sqlstate = unpack_sql_state(error->sqlerrcode);
-
-	return failure_is_conflict(sqlstate) ||
-		   failure_is_listed(sqlstate, transient_classes,
-							 lengthof(transient_classes));
+	return sqlstate_is_transient(unpack_sql_state(error->sqlerrcode));
 }
 
 /* is_conflict(sqlstate text) RETURNS boolean: for the steps of the upkeep */
 Datum
 pgstock_is_conflict(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(failure_is_conflict(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+	PG_RETURN_BOOL(sqlstate_is_listed(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+									  sqlstate_conflicts));
 }
 
 /* Why a try failed, for people. */
@@ -107,8 +72,7 @@ failure_outcome(const InboxOptions *options, int attempts, const char *sqlstate,
 	Outcome outcome = {.reason = reason, .sqlstate = sqlstate};
 
 	Assert(attempts > 0);
-	if (failure_is_listed(sqlstate, permanent_states,
-						  lengthof(permanent_states)))
+	if (sqlstate_is_listed(sqlstate, permanent_states))
 	{
 		outcome.kind = OUTCOME_DEAD;
 		outcome.error_class = ERROR_CLASS_PERMANENT;

@@ -25,7 +25,10 @@
 #include "orders/orders.h"
 #include "outbox/outbox.h"
 #include "protocol/dead_letter.h"
+#include "protocol/event_header.h"
+#include "protocol/failed_state.h"
 #include "protocol/outcome.h"
+#include "protocol/sqlstate.h"
 
 /*---- A message, part by part ----*/
 

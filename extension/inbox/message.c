@@ -191,16 +191,16 @@ message_sent_at_ms(const Record *record, List *headers)
 static void
 message_read_headers(const Record *record, Parsed *parsed, List *headers)
 {
-	static const char *const type_names[] = {"ce_type", "event_type",
-											 "eventType"};
+	static const char *const type_names[] = {HEADER_CE_TYPE, HEADER_PLAIN_TYPE,
+											 HEADER_DEBEZIUM_TYPE};
 	char					*traceparent;
 
 	parsed->sent_at_ms = message_sent_at_ms(record, headers);
 	for (int i = 0; i < lengthof(type_names) && parsed->event_type == NULL; i++)
 		parsed->event_type = message_id_header(headers, type_names[i]);
-	traceparent = message_id_header(headers, "traceparent");
+	traceparent = message_id_header(headers, HEADER_TRACEPARENT);
 	if (traceparent == NULL)
-		traceparent = message_id_header(headers, "ce_traceparent");
+		traceparent = message_id_header(headers, HEADER_CE_TRACEPARENT);
 	message_set_traceparent(parsed, traceparent);
 }
 

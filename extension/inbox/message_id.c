@@ -113,8 +113,8 @@ message_id_of_cloud_event(List *headers, const Payload *payload, Parsed *parsed)
 {
 	char *source;
 
-	parsed->event_id = message_id_from_header(headers, "ce_id");
-	source = message_id_from_header(headers, "ce_source");
+	parsed->event_id = message_id_from_header(headers, HEADER_CE_ID);
+	source = message_id_from_header(headers, HEADER_CE_SOURCE);
 	if (parsed->event_id == NULL && payload != NULL && payload->id != NULL &&
 		payload->source != NULL)
 	{

@@ -454,7 +454,7 @@ payload_is_connect(json_t *object)
 static char *
 payload_media_type(List *headers)
 {
-	char *type = message_id_header(headers, "content-type");
+	char *type = message_id_header(headers, HEADER_CONTENT_TYPE);
 	char *end;
 
 	if (type == NULL)

@@ -108,12 +108,13 @@ settle_line_column(const Call *call, const Reservation *line)
 static const char *
 settle_line_state_name(const Call *call, const Reservation *line)
 {
-	static const char *const names[COLUMN_COUNT] = {
-		"reserved",	   "expired",  "confirmed", "released",
-		"rolled_back", "returned", "shortfall",
-	};
+	LineState	state = settle_line_column(call, line) == COLUMN_EXPIRED
+							? LINE_EXPIRED
+							: line->state;
+	const char *letter = strchr(line_state_letters, state);
 
-	return names[settle_line_column(call, line)];
+	Assert(letter != NULL && *letter != '\0');
+	return line_state_texts[letter - line_state_letters];
 }
 
 static Rule

@@ -22,8 +22,7 @@
 
 #include "base/statistics.h"
 #include "outbox/outbox.h"
-
-#define COPY_MARK "replay_of" /* replay_header() in sql/commands.sql */
+#include "protocol/event_header.h"
 
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_event, CALL_PUBLISH_EVENT);
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_bytes, CALL_PUBLISH_BYTES);
@@ -36,10 +35,10 @@ publish_own_headers(Jsonb *object)
 {
 	List *headers = headers_from_jsonb(object);
 
-	if (headers_find(headers, COPY_MARK) != NULL)
+	if (headers_find(headers, HEADER_REPLAY_OF) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("header \"%s\" is pgstock's own", COPY_MARK),
+				 errmsg("header \"%s\" is pgstock's own", HEADER_REPLAY_OF),
 				 errdetail("It marks what pgstock-relay replay has written."),
 				 errhint("Choose another name.")));
 	return headers_pack(headers);

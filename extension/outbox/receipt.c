@@ -33,6 +33,7 @@
 #include "utils/xid8.h"
 
 #include "outbox/receipt.h"
+#include "protocol/receipt_state.h"
 
 /* Between two looks at the state: the first and the longest where no session
  * would wake us, and where one will. */
@@ -44,15 +45,6 @@
 #define TIMEOUT_MAX_MS 60000
 
 PG_FUNCTION_INFO_V1(pgstock_wait_for_event);
-
-/* The state of an event. */
-typedef enum ReceiptState
-{
-	RECEIPT_UNKNOWN,
-	RECEIPT_PENDING,
-	RECEIPT_HELD,
-	RECEIPT_PUBLISHED
-} ReceiptState;
 
 typedef struct ReceiptLook
 {
@@ -88,17 +80,10 @@ receipt_sleep(const ReceiptPlace *place, TimestampTz until)
 static ReceiptState
 receipt_state(const char *word)
 {
-	static const char *const words[] = {
-		[RECEIPT_UNKNOWN] = "unknown",
-		[RECEIPT_PENDING] = "pending",
-		[RECEIPT_HELD] = "held",
-		[RECEIPT_PUBLISHED] = "published",
-	};
-
-	for (int i = 0; i < lengthof(words); i++)
+	for (int i = 0; i < RECEIPT_STATES; i++)
 	{
-		if (strcmp(words[i], word) == 0)
-			return i;
+		if (strcmp(receipt_state_texts[i], word) == 0)
+			return (ReceiptState) i;
 	}
 	elog(ERROR, "unexpected state \"%s\" of an event", word);
 	return RECEIPT_UNKNOWN;

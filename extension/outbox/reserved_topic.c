@@ -27,14 +27,13 @@
 #include "base/compat.h"
 #include "outbox/outbox.h"
 
-#define POSITION_PREFIX "pgstock-position-"
-#define DLQ_SUFFIX		"_dlq" /* of [inbox] dlq_topic, as it is by default */
+#define DLQ_SUFFIX "_dlq" /* of [inbox] dlq_topic, as it is by default */
 
 /* EXECUTE on this function is the right; it is never called. */
 #define RIGHT "publish_to_any_topic"
 
 StaticAssertDecl(sizeof(RIGHT) <= NAMEDATALEN, "a function can have the name");
-StaticAssertDecl(sizeof(POSITION_PREFIX) <= OUTBOX_TOPIC_MAX,
+StaticAssertDecl(sizeof(TOPIC_POSITION_PREFIX) <= OUTBOX_TOPIC_MAX,
 				 "a position topic has a name of its own after the prefix");
 
 PG_FUNCTION_INFO_V1(pgstock_check_level_topic);
@@ -42,13 +41,14 @@ PG_FUNCTION_INFO_V1(pgstock_check_level_topic);
 void
 topic_must_not_be_position(const char *topic)
 {
-	if (strncmp(topic, POSITION_PREFIX, strlen(POSITION_PREFIX)) == 0)
+	if (strncmp(topic, TOPIC_POSITION_PREFIX, strlen(TOPIC_POSITION_PREFIX)) ==
+		0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("topic \"%s\" is pgstock's own", topic),
 				 errdetail("The relay keeps its position in topics that begin "
 						   "with \"%s\".",
-						   POSITION_PREFIX),
+						   TOPIC_POSITION_PREFIX),
 				 errhint("Choose another name.")));
 }
 

@@ -63,8 +63,8 @@
 
 #include "base/compat.h"
 #include "outbox/outbox.h"
+#include "protocol/channel.h"
 
-#define WAKE_CHANNEL "pgstock_outbox"
 #define RECEIPT_PAYLOAD \
 	"receipt" /* a session waits for an event: receipt_board.c */
 
@@ -219,7 +219,7 @@ pgstock_relay_beat(PG_FUNCTION_ARGS)
 static void
 wakeup_notify_client(const char *payload)
 {
-	NotifyMyFrontEnd(WAKE_CHANNEL, payload, MyProcPid);
+	NotifyMyFrontEnd(CHANNEL_OUTBOX, payload, MyProcPid);
 	HandleNotifyInterrupt();
 }
 

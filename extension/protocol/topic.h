@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * protocol/topic.h
- *	  The default topics of stock events; set_event_topic() sets others.
+ *	  The topics of pgstock's own records.
  *
  * Only pgstock writes to them (outbox/reserved_topic.c).  event_types() in
  * sql/event_formats.sql says which type goes to which; dev/schemas compares.
@@ -13,7 +13,11 @@
 #ifndef PROTOCOL_TOPIC_H
 #define PROTOCOL_TOPIC_H
 
+/* The default topics of stock events; set_event_topic() sets others. */
 #define TOPIC_EVENTS   "stock-events"
 #define TOPIC_FAILURES "stock-freeze-failed"
+
+/* The prefix of the topics in which the relay keeps its position. */
+#define TOPIC_POSITION_PREFIX "pgstock-position-"
 
 #endif /* PROTOCOL_TOPIC_H */

@@ -20,30 +20,6 @@
 
 #define ANSWER_COLUMNS 10
 
-/* Values of stock_result, of stored answers and of events.  C code compares the
- * enum. */
-static const char *const answer_status_texts[] = {
-	[ANSWER_NONE] = NULL,
-	[ANSWER_GRANTED] = "granted",
-	[ANSWER_BACKORDERED] = "backordered",
-	[ANSWER_INSUFFICIENT] = "insufficient",
-	[ANSWER_UNKNOWN_PRODUCT] = "unknown_product",
-	[ANSWER_UNKNOWN_ORDER] = "unknown_order",
-	[ANSWER_REFUSED] = "refused",
-	[ANSWER_ALREADY] = "already",
-	[ANSWER_NOT_OPEN] = "not_open",
-	[ANSWER_OVER_LIMIT] = "over_limit",
-	[ANSWER_CONFIRMED] = "confirmed",
-	[ANSWER_RELEASED] = "released",
-	[ANSWER_ROLLED_BACK] = "rolled_back",
-	[ANSWER_RETURNED] = "returned",
-	[ANSWER_EXPIRED] = "expired",
-	[ANSWER_SHORTFALL] = "shortfall",
-};
-
-StaticAssertDecl(lengthof(answer_status_texts) == ANSWER_STATUSES,
-				 "each status of an answer has its text");
-
 /* What the statistics count an answer as that grants nothing.  "refused" is
  * not in it: another line of the order says why. */
 static const struct

@@ -16,6 +16,8 @@
 #include "postgres.h"
 
 #include "base/base.h"
+#include "protocol/answer_status.h"
+#include "protocol/line_state.h"
 
 #define STOCK_SLOTS_MAX 64
 #define STOCK_MAIN		"main" /* the default location */
@@ -73,18 +75,6 @@ typedef enum Strategy
 	STRATEGY_OPTIMISTIC,
 	STRATEGY_ADVISORY
 } Strategy;
-
-/* The states of a line; the values are what the table holds. */
-typedef enum LineState
-{
-	LINE_RESERVED = 'r',
-	LINE_CONFIRMED = 'c',
-	LINE_RELEASED = 'l',
-	LINE_ROLLED_BACK = 'b',
-	LINE_RETURNED = 't',
-	LINE_EXPIRED = 'e',
-	LINE_SHORTFALL = 's'
-} LineState;
 
 /* Whether a payment takes the stock of an ended line again. */
 typedef enum Retake
@@ -172,29 +162,6 @@ typedef struct Work
 	NameMap	 refused_names;
 	NameMap	 surplus; /* payments noted by this work */
 } Work;
-
-/* The status of an answer; answer.c has their texts. */
-typedef enum AnswerStatus
-{
-	ANSWER_NONE, /* not set yet */
-	ANSWER_GRANTED,
-	ANSWER_BACKORDERED,
-	ANSWER_INSUFFICIENT,
-	ANSWER_UNKNOWN_PRODUCT,
-	ANSWER_UNKNOWN_ORDER,
-	ANSWER_REFUSED, /* another line of the order does not fit */
-	ANSWER_ALREADY,
-	ANSWER_NOT_OPEN,
-	ANSWER_OVER_LIMIT,
-	ANSWER_CONFIRMED,
-	ANSWER_RELEASED,
-	ANSWER_ROLLED_BACK,
-	ANSWER_RETURNED,
-	ANSWER_EXPIRED,
-	ANSWER_SHORTFALL
-} AnswerStatus;
-
-#define ANSWER_STATUSES (ANSWER_SHORTFALL + 1)
 
 /* What a call answers for a line: stock_result. */
 typedef struct Answer

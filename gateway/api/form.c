@@ -12,6 +12,8 @@
 
 #include "common/option.h"
 #include "common/rfc3339.h"
+#include "extension/protocol/failed_state.h"
+#include "extension/protocol/line_state.h"
 
 #define ID_BYTES_MAX   255
 #define TEXT_BYTES_MAX 2000 /* as extension/base/limits.h has it */
@@ -38,17 +40,9 @@ static const FieldRange ranges[] = {
 };
 
 /* Of those that are one of some words. */
-static const char *const failures[] = {"waiting", "archived", "retried",
-									   "discarded", NULL};
-
-static const char *const order_states[] = {"reserved",	  "confirmed",
-										   "shortfall",	  "returned",
-										   "rolled_back", "released",
-										   "expired",	  NULL};
-
 static const char *const *const words[] = {
-	[FIELD_ORDER_STATE] = order_states,
-	[FIELD_FAILURE] = failures,
+	[FIELD_ORDER_STATE] = line_state_texts,
+	[FIELD_FAILURE] = failed_state_texts,
 };
 
 /* ---- one value --------------------------------------------------------- */

@@ -9,28 +9,29 @@
 
 #include "api/column.h"
 #include "common/json.h"
+#include "extension/protocol/answer_status.h"
 
 typedef struct LineStatus
 {
-	const char *name;
-	ProblemId	problem; /* PROBLEMS: it is none */
+	AnswerStatus status;
+	ProblemId	 problem;
 } LineStatus;
 
 /* The statuses of lines that a request was refused for. */
 static const LineStatus refusals[] = {
-	{"unknown_product", PROBLEM_UNKNOWN_PRODUCT},
-	{"insufficient", PROBLEM_INSUFFICIENT},
-	{"over_limit", PROBLEM_USER_LIMIT},
-	{"not_open", PROBLEM_SALE_NOT_OPEN},
-	{"unknown_order", PROBLEM_UNKNOWN_ORDER},
-	{"shortfall", PROBLEM_SHORTFALL},
+	{ANSWER_UNKNOWN_PRODUCT, PROBLEM_UNKNOWN_PRODUCT},
+	{ANSWER_INSUFFICIENT, PROBLEM_INSUFFICIENT},
+	{ANSWER_OVER_LIMIT, PROBLEM_USER_LIMIT},
+	{ANSWER_NOT_OPEN, PROBLEM_SALE_NOT_OPEN},
+	{ANSWER_UNKNOWN_ORDER, PROBLEM_UNKNOWN_ORDER},
+	{ANSWER_SHORTFALL, PROBLEM_SHORTFALL},
 };
 
 /* The same, of requests that reserve. */
 static const LineStatus taking_refusals[] = {
-	{"already", PROBLEM_KEY_REUSED}, {"expired", PROBLEM_EXPIRED},
-	{"released", PROBLEM_EXPIRED},	 {"rolled_back", PROBLEM_EXPIRED},
-	{"returned", PROBLEM_EXPIRED},
+	{ANSWER_ALREADY, PROBLEM_KEY_REUSED}, {ANSWER_EXPIRED, PROBLEM_EXPIRED},
+	{ANSWER_RELEASED, PROBLEM_EXPIRED},	  {ANSWER_ROLLED_BACK, PROBLEM_EXPIRED},
+	{ANSWER_RETURNED, PROBLEM_EXPIRED},
 };
 
 static Line
@@ -45,11 +46,12 @@ line_of_row(const PGresult *result, int row)
 	return line;
 }
 
+/* PROBLEMS: it is none. */
 static ProblemId
 line_status_problem(const LineStatus *list, size_t count, const char *status)
 {
 	for (size_t i = 0; i < count; i++)
-		if (strcmp(list[i].name, status) == 0)
+		if (strcmp(answer_status_texts[list[i].status], status) == 0)
 			return list[i].problem;
 	return PROBLEMS;
 }

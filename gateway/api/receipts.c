@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extension/protocol/receipt_state.h"
+
 #define WAITERS_MAX 1000
 #define LOOK_MAX	100			 /* events whose states one call reads */
 #define ROUND_US	(10 * MS_US) /* as the statement has it */
@@ -87,9 +89,10 @@ receipts_want(const ApiRequest *request)
 /* ---- a look at the states ---------------------------------------------- */
 
 static bool
-receipts_is(const PGresult *result, int row, const char *state)
+receipts_is(const PGresult *result, int row, ReceiptState state)
 {
-	return strcmp(PQgetvalue(result, row, LOOK_STATE), state) == 0;
+	return strcmp(PQgetvalue(result, row, LOOK_STATE),
+				  receipt_state_texts[state]) == 0;
 }
 
 /* As the statement of the route without a wait. */
@@ -98,14 +101,14 @@ receipts_answer(const Waiter *waiter, const PGresult *result, int row)
 {
 	Buf body = {0};
 
-	if (receipts_is(result, row, "unknown"))
+	if (receipts_is(result, row, RECEIPT_UNKNOWN))
 	{
 		problem_give(waiter->request->http, PROBLEM_UNKNOWN_EVENT, NULL);
 		return;
 	}
 	buf_printf(&body, "%s\n", PQgetvalue(result, row, LOOK_BODY));
 	http_answer(waiter->request->http,
-				receipts_is(result, row, "published") ? 200 : 202,
+				receipts_is(result, row, RECEIPT_PUBLISHED) ? 200 : 202,
 				"application/json", &body);
 }
 
@@ -115,9 +118,9 @@ receipts_keep(const Receipts *receipts, Waiter *waiter, const PGresult *result,
 			  int row)
 {
 	Assert(PQnfields(result) == LOOK_COLUMNS);
-	waiter->pending = receipts_is(result, row, "pending");
-	return !receipts_is(result, row, "published") && !receipts->stopping &&
-		   loop_now(receipts->loop) < waiter->until;
+	waiter->pending = receipts_is(result, row, RECEIPT_PENDING);
+	return !receipts_is(result, row, RECEIPT_PUBLISHED) &&
+		   !receipts->stopping && loop_now(receipts->loop) < waiter->until;
 }
 
 /* Those that are not answered go behind the others. */

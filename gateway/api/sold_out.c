@@ -31,6 +31,7 @@
 
 #include "api/lines.h"
 #include "common/clock.h"
+#include "extension/protocol/answer_status.h"
 
 /* The client that has released a piece is answered after its commit; 10 ms
  * later a purchase finds it.  The rest is for sending the answer. */
@@ -223,7 +224,7 @@ sold_out_refuse(const Sale *sale, ApiRequest *request)
 			   [LINE_LOCATION] = sale->known[STATUS_LOCATION],
 			   [LINE_REQUESTED] = quantity != NULL ? quantity : "1",
 			   [LINE_GRANTED] = "0",
-			   [LINE_STATUS] = "insufficient",
+			   [LINE_STATUS] = answer_status_texts[ANSWER_INSUFFICIENT],
 			   [LINE_AVAILABLE] = sale->known[STATUS_AVAILABLE],
 			   [LINE_VERSION] = sale->known[STATUS_VERSION],
 			   [LINE_REPLAYED] = "f",

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extension/protocol/event_header.h"
+
 /* ---- keys -------------------------------------------------------------- */
 
 /* FNV-1a; each part begins with its length, so that two parts cannot be split
@@ -307,8 +309,9 @@ void
 audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 {
 	static const char *const names[] = {
-		"ce_id",	   "event_id",		 "id", "replay_of", "ce_source",
-		"ce_sequence", "ce_incarnation",
+		HEADER_CE_ID,		   HEADER_PLAIN_ID,	 HEADER_DEBEZIUM_ID,
+		HEADER_REPLAY_OF,	   HEADER_CE_SOURCE, HEADER_CE_SEQUENCE,
+		HEADER_CE_INCARNATION,
 	};
 	Slice		values[Lengthof(names)] = {{NULL, 0}};
 	bool		seen[Lengthof(names)] = {false};

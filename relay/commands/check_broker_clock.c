@@ -18,6 +18,7 @@
 
 #include "common/clock.h"
 #include "common/rfc3339.h"
+#include "extension/protocol/event_header.h"
 #include "kafka/record.h"
 
 #define BEHIND_US	   SEC_US
@@ -72,9 +73,10 @@ broker_clock_event_time(const Check *check, const rd_kafka_message_t *message,
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		return false;
 	snprintf(own, sizeof(own), "/pgstock/%s", check->hello.database);
-	broker_clock_header(headers, "ce_source", source, sizeof(source));
-	broker_clock_header(headers, cloudevents ? "ce_time" : "timestamp", created,
-						sizeof(created));
+	broker_clock_header(headers, HEADER_CE_SOURCE, source, sizeof(source));
+	broker_clock_header(headers,
+						cloudevents ? HEADER_CE_TIME : HEADER_PLAIN_TIME,
+						created, sizeof(created));
 	return (!cloudevents || strcmp(source, own) == 0) &&
 		   rfc3339_parse(created, us) == RFC3339_VALID;
 }

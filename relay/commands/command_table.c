@@ -8,6 +8,7 @@
  */
 #include "commands/command_line.h"
 #include "config/config.h"
+#include "extension/protocol/failed_state.h"
 
 #define BIT(argument) ARGUMENT_BIT(argument)
 #define ASKING		  (BIT(ARG_HELP) | BIT(ARG_VERSION))
@@ -42,8 +43,6 @@
 		.type = ARGUMENT_NUMBER, .label = "ID", .min = 1, .max = INT64_MAX \
 	}
 
-static const char *const failed_states[] = {"waiting", "archived", "retried",
-											"discarded", NULL};
 static const char *const origins[] = {"restored", "copy", NULL};
 
 /* Options of one name differ in what they mean, by command. */
@@ -120,7 +119,7 @@ static const ArgumentOption options[ARGS] = {
 				   "default: 3",
 				   'l'},
 	[ARG_STATE] = {"state",
-				   {ARGUMENT_CHOICE, "STATE", failed_states, 0, 0},
+				   {ARGUMENT_CHOICE, "STATE", failed_state_texts, 0, 0},
 				   NULL,
 				   "messages in this state",
 				   's'},

@@ -18,6 +18,7 @@
 #include "common/progress.h"
 #include "common/safe_text.h"
 #include "db/api_command.h"
+#include "extension/protocol/failed_state.h"
 
 #define PAGE_ROWS 1000
 
@@ -318,7 +319,8 @@ failed_act_row(Command *command, const Arguments *arguments,
 {
 	const char *state = PQgetvalue(page, row, FAILED_STATE);
 
-	if (strcmp(state, "waiting") != 0 && strcmp(state, "archived") != 0)
+	if (strcmp(state, failed_state_texts[FAILED_STATE_WAITING]) != 0 &&
+		strcmp(state, failed_state_texts[FAILED_STATE_ARCHIVED]) != 0)
 		return true;
 	return failed_act(command, arguments, api_int(page, row, FAILED_ID));
 }

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extension/protocol/channel.h"
+
 /* types of array elements */
 #define OID_BYTEA 17
 #define OID_INT8  20
@@ -53,7 +55,7 @@
 
 static const PgStatement statements[] = {
 	STATEMENT(HELLO, "hello", FUNCTION("relay_hello()"), 0, 0),
-	STATEMENT(LISTEN, "listen", "LISTEN " API_CHANNEL, 0, 0),
+	STATEMENT(LISTEN, "listen", "LISTEN " CHANNEL_OUTBOX, 0, 0),
 	STATEMENT(ECHO, "echo", FUNCTION("relay_echo()"), 0, 0),
 	STATEMENT(TOPICS, "topics", FUNCTION("relay_topics()"), 0, 0),
 	STATEMENT(LEAD, "lead", FUNCTION("relay_lead()"), 0, 0),

@@ -13,7 +13,6 @@
 #include "db/event.h"
 
 #define API_VERSION 1
-#define API_CHANNEL "pgstock_outbox"
 
 /* SQLSTATEs of ours */
 #define API_FOREIGN_POSITION "SK020"

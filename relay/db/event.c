@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "extension/protocol/line_state.h"
+
 void
 event_uuid_text(char *to, const char *uuid)
 {
@@ -36,21 +38,23 @@ event_bytes(const EventRow *row)
 		   (int64_t) row->topic.len;
 }
 
-/* With the letters of the column ends (sql/outbox_tables.sql). */
-static const char event_end_letters[] = "clbtes";
-const char *const event_ends[] = {
-	"confirmed", "released", "rolled_back", "returned", "expired", "shortfall",
-};
-_Static_assert(Lengthof(event_ends) == EVENT_ENDS, "a state for each end");
-_Static_assert(sizeof(event_end_letters) - 1 == EVENT_ENDS, "and a letter");
+_Static_assert(EVENT_ENDS == LINE_STATES - 1, "all but that of a live line");
 
 int
 event_end(const EventRow *row)
 {
-	const char *letter = row->ends ? strchr(event_end_letters, row->ends)
-								   : NULL;
+	const char *ends = line_state_letters + 1; /* after that of a live line */
+	const char *letter = row->ends ? strchr(ends, row->ends) : NULL;
 
-	return letter ? (int) (letter - event_end_letters) : -1;
+	Assert(line_state_letters[0] == LINE_RESERVED);
+	return letter ? (int) (letter - ends) : -1;
+}
+
+const char *
+event_end_text(int end)
+{
+	Assert(end >= 0 && end < EVENT_ENDS);
+	return line_state_texts[1 + end];
 }
 
 /* The number right-aligned in exactly len digits, zeros before it. */

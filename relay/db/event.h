@@ -33,12 +33,13 @@ typedef struct EventSource
 	Slice incarnation; /* ce_incarnation */
 } EventSource;
 
-/* The states in which an order's reservation ends. */
+/* The states in which a line ends, in the order of protocol/line_state.h. */
 #define EVENT_ENDS 6
-extern const char *const event_ends[EVENT_ENDS];
 
 /* The index of the state that the event reports, or -1. */
 int event_end(const EventRow *row);
+
+const char *event_end_text(int end);
 
 /* The most that pgstock.max_event_bytes allows, and pgstock's own events may
  * exceed it by. */

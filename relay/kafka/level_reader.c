@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "db/event.h"
+#include "extension/protocol/event_header.h"
 #include "kafka/client.h"
 #include "kafka/survey.h"
 
@@ -231,7 +232,8 @@ level_reader_incarnation(const rd_kafka_message_t *message)
 
 	/* the message keeps its headers */
 	if (rd_kafka_message_headers(message, &headers) != 0 ||
-		rd_kafka_header_get_last(headers, "ce_incarnation", &value, &len) != 0)
+		rd_kafka_header_get_last(headers, HEADER_CE_INCARNATION, &value,
+								 &len) != 0)
 		return (Slice){NULL, 0};
 	if (value == NULL || len != EVENT_UUID_LEN)
 		return (Slice){"", 0};

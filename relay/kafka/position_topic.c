@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/json.h"
+#include "extension/protocol/topic.h"
 
 #define SLICE_MS   1000 /* between two looks at *stop */
 #define ADMIN_MS   5000
@@ -18,18 +19,17 @@
 #define LOOKS	   100
 #define PARTITION  0
 
-#define TOPIC_PREFIX "pgstock-position-"
-
 char *
 position_topic(const char *incarnation)
 {
-	return xasprintf(TOPIC_PREFIX "%s", incarnation);
+	return xasprintf(TOPIC_POSITION_PREFIX "%s", incarnation);
 }
 
 bool
 position_is_topic(const char *topic)
 {
-	return strncmp(topic, TOPIC_PREFIX, strlen(TOPIC_PREFIX)) == 0;
+	return strncmp(topic, TOPIC_POSITION_PREFIX,
+				   strlen(TOPIC_POSITION_PREFIX)) == 0;
 }
 
 char *

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "extension/protocol/event_header.h"
+
 static void
 record_add_header(rd_kafka_headers_t *headers, const char *name,
 				  size_t name_len, const char *value, size_t len)
@@ -32,24 +34,24 @@ record_add_cloudevents(rd_kafka_headers_t *headers, const EventRow *row,
 
 	event_seq_text(seq, row->seq);
 	ADD(headers, "ce_specversion", "1.0", 3);
-	ADD(headers, "ce_id", id, EVENT_UUID_LEN);
-	ADD(headers, "ce_source", source.name.data, source.name.len);
-	ADD(headers, "ce_type", row->type.data, row->type.len);
-	ADD(headers, "ce_time", created, EVENT_TIME_LEN);
+	ADD(headers, HEADER_CE_ID, id, EVENT_UUID_LEN);
+	ADD(headers, HEADER_CE_SOURCE, source.name.data, source.name.len);
+	ADD(headers, HEADER_CE_TYPE, row->type.data, row->type.len);
+	ADD(headers, HEADER_CE_TIME, created, EVENT_TIME_LEN);
 	if (row->key.data != NULL)
 		ADD(headers, "ce_subject", row->key.data, row->key.len);
-	ADD(headers, "ce_sequence", seq, EVENT_SEQ_LEN);
-	ADD(headers, "ce_incarnation", source.incarnation.data,
+	ADD(headers, HEADER_CE_SEQUENCE, seq, EVENT_SEQ_LEN);
+	ADD(headers, HEADER_CE_INCARNATION, source.incarnation.data,
 		source.incarnation.len);
 	if (row->payload.data != NULL && row->format == 'j')
-		ADD(headers, "content-type", "application/json", 16);
+		ADD(headers, HEADER_CONTENT_TYPE, "application/json", 16);
 	else if (row->payload.data != NULL)
-		ADD(headers, "content-type", "application/octet-stream", 24);
+		ADD(headers, HEADER_CONTENT_TYPE, "application/octet-stream", 24);
 	if (row->traceparent.data != NULL)
 	{
-		ADD(headers, "traceparent", row->traceparent.data,
+		ADD(headers, HEADER_TRACEPARENT, row->traceparent.data,
 			row->traceparent.len);
-		ADD(headers, "ce_traceparent", row->traceparent.data,
+		ADD(headers, HEADER_CE_TRACEPARENT, row->traceparent.data,
 			row->traceparent.len);
 	}
 }
@@ -70,14 +72,14 @@ record_headers(const EventRow *row, unsigned profile, EventSource source)
 			record_add_cloudevents(headers, row, source, id, created);
 		if (profile & HEADERS_PLAIN)
 		{
-			ADD(headers, "event_id", id, EVENT_UUID_LEN);
-			ADD(headers, "event_type", row->type.data, row->type.len);
-			ADD(headers, "timestamp", created, EVENT_TIME_LEN);
+			ADD(headers, HEADER_PLAIN_ID, id, EVENT_UUID_LEN);
+			ADD(headers, HEADER_PLAIN_TYPE, row->type.data, row->type.len);
+			ADD(headers, HEADER_PLAIN_TIME, created, EVENT_TIME_LEN);
 		}
 		if (profile & HEADERS_DEBEZIUM)
 		{
-			ADD(headers, "id", id, EVENT_UUID_LEN);
-			ADD(headers, "eventType", row->type.data, row->type.len);
+			ADD(headers, HEADER_DEBEZIUM_ID, id, EVENT_UUID_LEN);
+			ADD(headers, HEADER_DEBEZIUM_TYPE, row->type.data, row->type.len);
 		}
 	}
 	if (!headers_unpack(row->headers, headers))

@@ -136,7 +136,7 @@ outbox_new(Loop *loop, const Config *config, Metrics *metrics)
 	*metrics_cell(metrics, METRIC_LEADER_CHANGES, NULL) = 0;
 	for (int end = 0; end < EVENT_ENDS; end++)
 		outbox->ends[end] = metrics_cell(metrics, METRIC_ENDS, "state",
-										 event_ends[end], NULL);
+										 event_end_text(end), NULL);
 	return outbox;
 }
 

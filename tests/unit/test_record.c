@@ -283,13 +283,13 @@ an_order_s_end_is_known_by_its_event(void **state UNUSED)
 	row.type = (Slice){"StockExpired", 12};
 	assert_int_equal(event_end(&row), -1);
 	row.ends = 'e';
-	assert_string_equal(event_ends[event_end(&row)], "expired");
+	assert_string_equal(event_end_text(event_end(&row)), "expired");
 	row.type = (Slice){"com.shop.gone", 13};
-	assert_string_equal(event_ends[event_end(&row)], "expired");
+	assert_string_equal(event_end_text(event_end(&row)), "expired");
 	row.ends = 'b';
-	assert_string_equal(event_ends[event_end(&row)], "rolled_back");
+	assert_string_equal(event_end_text(event_end(&row)), "rolled_back");
 	row.ends = 's';
-	assert_string_equal(event_ends[event_end(&row)], "shortfall");
+	assert_string_equal(event_end_text(event_end(&row)), "shortfall");
 	row.ends = '?';
 	assert_int_equal(event_end(&row), -1);
 }
