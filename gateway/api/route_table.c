@@ -252,14 +252,15 @@ static const Field handled[] = {FAILURE,
 	"AND ($2::text IS NULL OR o.order_id > $2::text) "     \
 	"ORDER BY o.order_id" LIST_ROWS("$3")
 
-/* The oldest first. */
+/* The oldest first.  A page that follows no time is an error: '' is none. */
 #define LIST_HANGING                                                       \
 	"SELECT h.*, json_build_array(h.since, h.order_id, h.event_id)::text " \
 	"AS after FROM stock_hanging_orders h WHERE ($1::text IS NULL "        \
 	"OR (h.kind = 'reservation' AND $1::text = 'reserved')) "              \
 	"AND ($2::text IS NULL OR "                                            \
 	"(h.since, coalesce(h.order_id, ''), coalesce(h.event_id, '')) > "     \
-	"(($2::json->>0)::timestamptz, coalesce($2::json->>1, ''), "           \
+	"(coalesce($2::json->>0, left($2::text, 0))::timestamptz, "            \
+	"coalesce($2::json->>1, ''), "                                         \
 	"coalesce($2::json->>2, ''))) ORDER BY h.since, "                      \
 	"coalesce(h.order_id, ''), coalesce(h.event_id, '')" LIST_ROWS("$3")
 

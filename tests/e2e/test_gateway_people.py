@@ -258,7 +258,8 @@ def test_hanging_orders_and_a_rollback_by_hand(app, admin, reader, shop,
     assert found() == [f"hang-{product}-x", *orders]
     assert found("&state=reserved") == orders
     assert not found("&state=confirmed")
-    assert reader.get(f"{path}&after=x").problem == "invalid"
+    for after in ("x", "[]", "[null]", "[7]", "{}", "7", '["", "a"]'):
+        assert reader.get(f"{path}&after={quote(after)}").problem == "invalid"
     answer = admin.post(f"/orders/{orders[0]}/rollback",
                         {"reason": "the shop has closed"})
     assert answer.json["lines"][0]["status"] == "rolled_back"
