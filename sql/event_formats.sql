@@ -106,9 +106,10 @@ COMMENT ON FUNCTION @extschema@.set_event_format IS
  * of the extension could be replaced. */
 CREATE FUNCTION pgstock_internal.set_topic(event_type text, topic text)
 RETURNS void
-AS 'MODULE_PATHNAME', 'pgstock_set_event_topic' LANGUAGE C VOLATILE;
+AS 'MODULE_PATHNAME', 'pgstock_set_topic' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_internal.set_topic IS
-	'does what set_event_topic does, with the rights of its caller';
+	'does what set_event_topic does, with the rights of its caller, and '
+	'records nothing';
 
 /*
  * Types that set_event_topic() has suppressed (NULL) stay suppressed: a profile
@@ -122,6 +123,9 @@ DECLARE
 	written text[] := ARRAY(SELECT f.event_type
 							  FROM pgstock_internal.event_formats() f
 							 WHERE f.topic IS NOT NULL);
+	before	text[] := ARRAY(SELECT f.event_type || ' to ' || f.topic
+							  FROM pgstock_internal.event_formats() f);
+	changed	text;
 BEGIN
 	IF profile IS NULL OR profile <> 'default' AND NOT EXISTS (
 		SELECT FROM pgstock_internal.event_profiles() p
@@ -149,7 +153,15 @@ BEGIN
 				ON p.event_type = t.event_type AND p.profile = $1) n
 		ON n.event_type = f.event_type
 	 WHERE f.event_type = ANY (written) AND f.topic IS DISTINCT FROM n.topic;
-	PERFORM pgstock_internal.audit('set_event_profile', 'profile ' || $1, NULL);
+	SELECT string_agg(format('%s to %s', c.event_types, c.topic), '; '
+					  ORDER BY c.topic) INTO changed
+	  FROM (SELECT f.topic, string_agg(f.event_type, ', '
+									   ORDER BY f.event_type) AS event_types
+			  FROM pgstock_internal.event_formats() f
+			 WHERE f.event_type || ' to ' || f.topic <> ALL (before)
+			 GROUP BY f.topic) c;
+	PERFORM pgstock_internal.audit('set_event_profile', 'profile ' || $1,
+								   changed);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.set_event_profile IS

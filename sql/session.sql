@@ -44,9 +44,11 @@ CREATE FUNCTION pgstock_internal.relay_topics()
 RETURNS TABLE (topic text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT t.topic FROM pgstock_internal.event_types() t
+SELECT f.topic FROM pgstock_internal.event_formats() f
+ WHERE f.topic IS NOT NULL
  UNION SELECT e.topic FROM pgstock_internal.event_topic e
-		WHERE e.topic IS NOT NULL
+		WHERE e.topic IS NOT NULL AND e.event_type <> '*'
 $$;
 COMMENT ON FUNCTION pgstock_internal.relay_topics IS
-	'returns the topics of stock events';
+	'returns the topics that stock events go to; a default topic only if '
+	'events go to it';

@@ -21,6 +21,7 @@
 #include "inbox/inbox.h"
 
 PGSTOCK_COUNTED_FUNCTION(pgstock_set_event_topic, CALL_SET_EVENT_TOPIC);
+PG_FUNCTION_INFO_V1(pgstock_set_topic);
 
 enum
 {
@@ -78,9 +79,8 @@ event_topic_store(Call *call, const char *event_type, const char *topic)
 	CacheInvalidateRelcache(table->rel);
 }
 
-/* set_event_topic(event_type text, topic text) RETURNS void */
-static Datum
-pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
+static void
+event_topic_set(FunctionCallInfo fcinfo, bool is_recorded)
 {
 	const char *event_type = args_id(fcinfo, 0, "event_type");
 	const char *topic = event_topic_arg(fcinfo, 1);
@@ -90,8 +90,25 @@ pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
 	if (topic != NULL)
 		event_topic_must_not_loop(&call, topic);
 	event_topic_store(&call, event_type, topic);
-	admin_action_write(&call, "set_event_topic", event_type,
-					   topic ? topic : "not written");
+	if (is_recorded)
+		admin_action_write(&call, "set_event_topic", event_type,
+						   topic ? topic : "not written");
 	call_end(&call);
+}
+
+/* set_event_topic(event_type text, topic text) RETURNS void */
+static Datum
+pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
+{
+	event_topic_set(fcinfo, true);
+	PG_RETURN_VOID();
+}
+
+/* set_topic(event_type text, topic text) RETURNS void: set_event_profile()
+ * records its own call */
+Datum
+pgstock_set_topic(PG_FUNCTION_ARGS)
+{
+	event_topic_set(fcinfo, false);
 	PG_RETURN_VOID();
 }

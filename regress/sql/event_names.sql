@@ -28,8 +28,11 @@ SELECT topic, event_type FROM stock_outbox WHERE key = 'nam-2' ORDER BY seq;
 DELETE FROM pgstock_internal.event_topic;
 -- a profile: every type, and what differs from a known order;
 -- attributes stay as they were
+SELECT count(*) AS actions FROM stock_admin_actions \gset
 SELECT set_event_profile('inventory');
+SELECT count(*) - :actions AS recorded FROM stock_admin_actions;
 SELECT * FROM stock_event_formats ORDER BY 1;
+SELECT * FROM pgstock_internal.relay_topics() ORDER BY 1;
 SELECT receive_stock('nam-a', 1, reference => 'delivery_7');
 SELECT apply_one('order-created', '{"order_id": "nam-3", "event_id": "nam-e1", "user_id": "ann", "my_note": {"a_b": 1}, "items": [{"product_id": "nam-a", "quantity": 2}]}');
 SELECT apply_one('order-created', '{"order_id": "nam-3", "event_id": "nam-e2", "user_id": "b\"o_b\": \\\" ", "items": [{"product_id": "nam-b", "quantity": 1}, {"product_id": "x\"product_id\":\\", "quantity": 2}]}');

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extension/protocol/topic.h"
 #include "kafka/position_topic.h"
 
 /* ---- sources ----------------------------------------------------------- */
@@ -25,7 +26,9 @@ redrive_find_own_topics(Redrive *run)
 static bool
 redrive_is_own_topic(const Redrive *run, const char *name)
 {
-	if (position_is_topic(name) ||
+	/* the default topics also where events go to others */
+	if (position_is_topic(name) || strcmp(name, TOPIC_EVENTS) == 0 ||
+		strcmp(name, TOPIC_FAILURES) == 0 ||
 		strcmp(name, run->command.config->levels_topic) == 0)
 		return true;
 	for (int row = 0; row < PQntuples(run->event_topics); row++)
