@@ -158,6 +158,58 @@ COMMENT ON FUNCTION pgstock_internal.leave_to_original IS
 	'deletes held events up to a seq, and alerts that are not sent: the '
 	'original has them';
 
+CREATE FUNCTION pgstock_internal.adopt_as(origin text, restored boolean)
+RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF origin IS NULL THEN
+		RETURN CASE WHEN restored OR pgstock_internal.original() IS NULL
+			   THEN 'restored' ELSE 'copy' END;
+	ELSIF origin NOT IN ('restored', 'copy') THEN
+		RAISE EXCEPTION 'a database cannot be adopted as "%"', origin
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Use "restored", or "copy" if the original database '
+						 'remains in use.';
+	END IF;
+	RETURN origin;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.adopt_as IS
+	'returns what relay_adopt takes the database for: origin, or if that is '
+	'NULL, what the database''s own rows show';
+
+/* stored: the position that came with the data, NULL if none did. */
+CREATE FUNCTION pgstock_internal.adopted_window(
+	stored pgstock_internal.relay_position, own pgstock_internal.incarnation)
+RETURNS pgstock_internal.outbox_window
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	w	pgstock_internal.outbox_window := coalesce(stored."window",
+			pgstock_internal.first_window())::pgstock_internal.outbox_window;
+BEGIN
+	IF stored.finished THEN
+		w.adopted := (pgstock_internal.progress()).adopted;
+		w.s1 := w.s2;
+		w.floor := w.s2_floor;
+	END IF;
+	w.s2_floor := pgstock_internal.last_seq();
+	w.s2 := pg_current_snapshot();
+	w.s2_next_xid := pgstock_internal.next_xid();
+	w.ceiling := w.s2_floor;
+	w.restored := true;
+	w.system_id := own.system_id;
+	w."database" := own."database";
+	w.incarnation := own.id;
+	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
+	  FROM pgstock_internal.outbox_fence('auto') f;
+	RETURN w;
+END
+$$;
+COMMENT ON FUNCTION pgstock_internal.adopted_window IS
+	'returns the window in which relay_adopt continues publishing';
+
 /*
  * Rows written after the restore have xids of this history, earlier rows have
  * xids of another history, and no column distinguishes them.  But rows of this
@@ -190,15 +242,8 @@ DECLARE
 BEGIN
 	IF reason LIKE 'subscription%' THEN
 		PERFORM pgstock_internal.raise_foreign(reason);
-	ELSIF origin IS NULL THEN
-		origin := CASE WHEN own.restored OR pgstock_internal.original() IS NULL
-				  THEN 'restored' ELSE 'copy' END;
-	ELSIF origin NOT IN ('restored', 'copy') THEN
-		RAISE EXCEPTION 'a database cannot be adopted as "%"', origin
-			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Use "restored", or "copy" if the original database '
-						 'remains in use.';
 	END IF;
+	origin := pgstock_internal.adopt_as(origin, own.restored);
 	IF execute THEN
 		/* Before the outbox, like an inbox that applies messages. */
 		PERFORM pgstock_internal.forget_tries();
@@ -206,28 +251,12 @@ BEGIN
 		PERFORM pgstock_internal.catch_up_sequences();
 	END IF;
 	SELECT * INTO p FROM pgstock_internal.relay_position;
-	IF FOUND THEN
-		w := p."window"::pgstock_internal.outbox_window;
-		IF p.finished THEN
-			w.adopted := (pgstock_internal.progress()).adopted;
-			w.s1 := w.s2;
-			w.floor := w.s2_floor;
-		ELSIF w.restored THEN
-			after := p.seq;
-		END IF;
-	ELSE
-		w := pgstock_internal.first_window()::pgstock_internal.outbox_window;
+	w := pgstock_internal.adopted_window(p, own);
+	/* An adoption that is under way goes on where it is. */
+	IF NOT p.finished
+		AND (p."window"::pgstock_internal.outbox_window).restored THEN
+		after := p.seq;
 	END IF;
-	w.s2_floor := pgstock_internal.last_seq();
-	w.s2 := pg_current_snapshot();
-	w.s2_next_xid := pgstock_internal.next_xid();
-	w.ceiling := w.s2_floor;
-	w.restored := true;
-	w.system_id := own.system_id;
-	w."database" := own."database";
-	w.incarnation := own.id;
-	SELECT f.lsn, f.timeline INTO w.lsn, w.timeline
-	  FROM pgstock_internal.outbox_fence('auto') f;
 	IF origin = 'copy' THEN
 		copied := pgstock_internal.last_copied_seq(own.restored);
 		IF NOT own.restored AND pgstock_internal.database_was_altered() THEN
