@@ -18,8 +18,10 @@
 #include "common/rfc3339.h"
 #include "common/spelling.h"
 
-/* What getopt_long() returns for an option: its letter, or this and its index,
- * which is no character. */
+/*
+ * What getopt_long() returns for an option: its letter, or this and its index,
+ * which is no character.
+ */
 #define INDEX_FROM 256
 
 typedef struct ArgumentParser
@@ -339,8 +341,10 @@ arguments_take(ArgumentParser *parser, int index, int argc, char **argv)
 	return true;
 }
 
-/* To the end also after an error, for the command may stand behind it; the
- * first error is reported. */
+/*
+ * To the end also after an error, for the command may stand behind it; the
+ * first error is reported.
+ */
 static bool
 arguments_parse_options(ArgumentParser *parser, int argc, char **argv)
 {

@@ -89,13 +89,17 @@ typedef struct Arguments
 	int			operand_count;
 } Arguments;
 
-/* False, and one sentence in *error, if the table has no such command line; as
- * far as it was understood it is in *arguments then too.  Reorders argv. */
+/*
+ * False, and one sentence in *error, if the table has no such command line; as
+ * far as it was understood it is in *arguments then too.  Reorders argv.
+ */
 bool arguments_parse(const ArgumentTable *table, int argc, char **argv,
 					 Arguments *arguments, Buf *error) MUST_CHECK;
 
-/* Which command the words begin with: into command, group and operands.  False,
- * and one sentence in *error, if they name none. */
+/*
+ * Which command the words begin with: into command, group and operands.  False,
+ * and one sentence in *error, if they name none.
+ */
 bool arguments_find_command(const ArgumentTable *table, char **words, int count,
 							Arguments *arguments, Buf *error) MUST_CHECK;
 

@@ -16,8 +16,10 @@
 /* Appends the verdict, and the certificate that it is about, if any. */
 void certificate_describe(int verdict, X509 *certificate, Buf *to);
 
-/* Appends the next step, a phrase.  trusted, revoked: the settings that name
- * the authorities to trust, and their lists of revoked certificates. */
+/*
+ * Appends the next step, a phrase.  trusted, revoked: the settings that name
+ * the authorities to trust, and their lists of revoked certificates.
+ */
 void certificate_advise(int verdict, const char *trusted, const char *revoked,
 						Buf *to);
 

@@ -156,8 +156,10 @@ config_is_properties(const ConfigTable *table, const char *section)
 
 /* ---- sections ---------------------------------------------------------- */
 
-/* The next section in the order of printing; NULL after the last.  *at, which
- * begins as 0, is the option that the section begins with, or follows. */
+/*
+ * The next section in the order of printing; NULL after the last.  *at, which
+ * begins as 0, is the option that the section begins with, or follows.
+ */
 static const char *
 config_next_section(const ConfigTable *table, const char *section, size_t *at)
 {

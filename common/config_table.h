@@ -16,8 +16,10 @@
 
 #define CONFIG_OPTIONS_MAX 64
 
-/* A section whose keys are another library's properties, passed on as they
- * are: name, value, name, value, ..., NULL. */
+/*
+ * A section whose keys are another library's properties, passed on as they
+ * are: name, value, name, value, ..., NULL.
+ */
 typedef struct ConfigProperties
 {
 	const char *section;
@@ -51,13 +53,17 @@ typedef struct ConfigTable
 void config_table_init(const ConfigTable *table, void *values);
 void config_table_clear(const ConfigTable *table, void *values);
 
-/* False, and one sentence in *error that names the line, if anything is wrong
- * in the file. */
+/*
+ * False, and one sentence in *error that names the line, if anything is wrong
+ * in the file.
+ */
 bool config_table_read(const ConfigTable *table, void *values, const char *path,
 					   Buf *error) MUST_CHECK;
 
-/* "FILE:LINE: ", or "FILE: " where the option, if it is one, has its default;
- * nothing if no file was read. */
+/*
+ * "FILE:LINE: ", or "FILE: " where the option, if it is one, has its default;
+ * nothing if no file was read.
+ */
 void config_table_add_place(const ConfigTable *table, const void *values,
 							const char *section, const char *key, Buf *text);
 
@@ -77,8 +83,10 @@ bool config_table_set_property(const ConfigTable *table, void *values,
 void config_table_reload(const ConfigTable *table, void *values,
 						 const void *fresh, Buf *restart);
 
-/* A file with every key, its value and what it means, secrets masked; values
- * NULL: a sample with the defaults. */
+/*
+ * A file with every key, its value and what it means, secrets masked; values
+ * NULL: a sample with the defaults.
+ */
 void config_table_print(const ConfigTable *table, const void *values, FILE *to);
 
 #endif

@@ -41,8 +41,10 @@ conninfo_value(const PQconninfoOption *parsed, const char *keyword)
 	return "";
 }
 
-/* libpq's default for it is the user's name, and that of a service's file is
- * not read here. */
+/*
+ * libpq's default for it is the user's name, and that of a service's file is
+ * not read here.
+ */
 static bool
 conninfo_names_database(const PQconninfoOption *parsed)
 {
@@ -133,8 +135,10 @@ conninfo_find(const ConninfoLists *lists, int count, const char *host,
 	return 0;
 }
 
-/* The list from that part on, and then what stands before it; NULL if all
- * servers share its one part. */
+/*
+ * The list from that part on, and then what stands before it; NULL if all
+ * servers share its one part.
+ */
 static char *
 conninfo_list_from(const char *list, int first)
 {
@@ -209,8 +213,10 @@ conninfo_begin_behind(ConninfoHosts *hosts, PGconn *attempt)
 	conninfo_free(used);
 }
 
-/* libpq reads the service's file for an attempt only.  This one it refuses
- * before it opens a socket. */
+/*
+ * libpq reads the service's file for an attempt only.  This one it refuses
+ * before it opens a socket.
+ */
 static PQconninfoOption *
 conninfo_read(const char *conninfo)
 {

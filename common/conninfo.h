@@ -19,9 +19,11 @@ bool conninfo_holds_password(const char *conninfo) MUST_CHECK;
 /* Its "options", or those of PGOPTIONS, as a copy; "": none. */
 char *conninfo_options(const char *conninfo);
 
-/* Whether two connection strings lead to one server and database with the same
+/*
+ * Whether two connection strings lead to one server and database with the same
  * options; how they log in may differ, but for the user where no database is
- * named. */
+ * named.
+ */
 bool conninfo_is_same_database(const char *conninfo, const char *other);
 
 /*
@@ -47,16 +49,22 @@ typedef struct ConninfoLists
 	const char *port;
 } ConninfoLists;
 
-/* The attempt does not get on at its present server.  Nothing changes if it is
- * the only one. */
+/*
+ * The attempt does not get on at its present server.  Nothing changes if it is
+ * the only one.
+ */
 void conninfo_begin_behind(ConninfoHosts *hosts, PGconn *attempt);
 
-/* Before an attempt: forgets that order if other servers are named meanwhile,
- * by an edit of pg_service.conf. */
+/*
+ * Before an attempt: forgets that order if other servers are named meanwhile,
+ * by an edit of pg_service.conf.
+ */
 void conninfo_look_again(ConninfoHosts *hosts, const char *conninfo);
 
-/* The same as conninfo_begin_behind(), of lists, and the present server's name
- * (or address) and port. */
+/*
+ * The same as conninfo_begin_behind(), of lists, and the present server's name
+ * (or address) and port.
+ */
 void conninfo_rotate(ConninfoHosts *hosts, const ConninfoLists *lists,
 					 const char *host, const char *port);
 

@@ -9,8 +9,10 @@
 #ifndef PGSTOCK_COMMON_EMBED_H
 #define PGSTOCK_COMMON_EMBED_H
 
-/* path: from the Makefile's directory.  The NUL behind the file is no part of
- * it. */
+/*
+ * path: from the Makefile's directory.  The NUL behind the file is no part of
+ * it.
+ */
 #define EMBED(symbol, path)                            \
 	extern const char symbol[], symbol##_end[];        \
 	__asm__(".pushsection .rodata\n" #symbol ":\n"     \

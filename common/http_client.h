@@ -45,8 +45,10 @@ HttpClient *http_client_new(Loop *loop, HttpClientAllows allows,
 							HttpClientHandler handler, void *arg);
 void		http_client_free(HttpClient *client); /* NULL is fine */
 
-/* The end is one call of the handler, never before this returns.  The request
- * need not outlive the call. */
+/*
+ * The end is one call of the handler, never before this returns.  The request
+ * need not outlive the call.
+ */
 void http_client_send(HttpClient *client, const HttpClientRequest *request);
 void http_client_cancel(HttpClient *client); /* the handler is not called */
 

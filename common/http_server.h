@@ -25,8 +25,10 @@ typedef void (*HttpServerHandler)(void *arg, const char *path,
 
 typedef struct HttpServer HttpServer;
 
-/* listen: as in listener.h.  NULL if it cannot listen there: the reason is in
- * *error and in errno (EINVAL: that is no address). */
+/*
+ * listen: as in listener.h.  NULL if it cannot listen there: the reason is in
+ * *error and in errno (EINVAL: that is no address).
+ */
 HttpServer *http_server_new(Loop *loop, const char *listen,
 							HttpServerHandler handler, void *arg,
 							Buf *error) MUST_CHECK;

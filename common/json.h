@@ -8,8 +8,10 @@
 
 #include "common/util.h"
 
-/* Appends text as a JSON string, quotes included.  A byte that is not UTF-8
- * becomes the replacement character: JSON cannot hold it. */
+/*
+ * Appends text as a JSON string, quotes included.  A byte that is not UTF-8
+ * becomes the replacement character: JSON cannot hold it.
+ */
 void json_add_string(Buf *json, const char *text);
 
 /* The name of a member, and its colon.  It needs no escape. */

@@ -128,8 +128,10 @@ listener_bind(const struct sockaddr *address, socklen_t len)
 	return -1;
 }
 
-/* Whether a process that has ended left the socket behind.  A file of another
- * kind refuses a connection too, and is not ours to remove. */
+/*
+ * Whether a process that has ended left the socket behind.  A file of another
+ * kind refuses a connection too, and is not ours to remove.
+ */
 static bool
 listener_is_left_behind(const struct sockaddr_un *address)
 {

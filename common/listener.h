@@ -15,8 +15,10 @@
 /* False, and a phrase in *error, if that is no such address. */
 bool listener_check(const char *listen, Buf *error) MUST_CHECK;
 
-/* The descriptor; -1 if it cannot listen there: the reason is in *error and in
- * errno (EINVAL: that is no address). */
+/*
+ * The descriptor; -1 if it cannot listen there: the reason is in *error and in
+ * errno (EINVAL: that is no address).
+ */
 int listener_open(const char *listen, Buf *error) MUST_CHECK;
 
 /* Closes it, and removes a socket of the file system. */

@@ -43,8 +43,10 @@ void	   loop_timer_free(LoopTimer *timer);
 /* The signal is blocked in this thread and in all that it starts. */
 void loop_signal(Loop *loop, int signo, LoopHandler handler, void *arg);
 
-/* An eventfd that threads of a library write to.  The handler runs after the
- * counter was read. */
+/*
+ * An eventfd that threads of a library write to.  The handler runs after the
+ * counter was read.
+ */
 typedef struct LoopWake LoopWake;
 LoopWake *loop_wake_new(Loop *loop, LoopHandler handler, void *arg);
 int		  loop_wake_fd(const LoopWake *wake);

@@ -304,8 +304,10 @@ metrics_render_database_family(const Metrics *metrics, Buf *to, int id)
 		metrics_render_value(metrics, to, family->name, "", NAN);
 }
 
-/* Values that a later version of the extension returns.  Prometheus wants all
- * values of a name together. */
+/*
+ * Values that a later version of the extension returns.  Prometheus wants all
+ * values of a name together.
+ */
 static void
 metrics_render_unknown(const Metrics *metrics, Buf *to)
 {

@@ -56,11 +56,14 @@ typedef struct Option
 /* "5s", "250ms": false if the text is no duration. */
 bool option_parse_duration(const char *text, int64_t *us) MUST_CHECK;
 
-/* values: the daemon's struct.  False, and a phrase in *error that follows the
- * option's name, if the text is not a legal value. */
+/*
+ * values: the daemon's struct.  False, and a phrase in *error that follows the
+ * option's name, if the text is not a legal value.
+ */
 bool option_set(const Option *option, void *values, const char *text,
 				Buf *error) MUST_CHECK;
-/* "1s to 1m": what a number, duration or short text may be; nothing for others.
+/*
+ * "1s to 1m": what a number, duration or short text may be; nothing for others.
  */
 void option_add_range(const Option *option, Buf *text);
 /* In place of what *text holds. */

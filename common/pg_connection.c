@@ -181,8 +181,7 @@ pg_connection_is_error(const PGresult *result)
 	return status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK;
 }
 
-/* For the reason that the server has sent, if it has: libpq's own is only that
- * the connection is closed. */
+/* For the reason that the server has sent, if any: libpq has only "closed". */
 static void
 pg_connection_down_libpq(PgConnection *conn)
 {
@@ -242,8 +241,10 @@ pg_connection_session_options(const char *conninfo,
 	return options;
 }
 
-/* libpq's own default, prefer, looks for a Kerberos ticket first, and may wait
- * in our loop for the server that issues them. */
+/*
+ * libpq's own default, prefer, looks for a Kerberos ticket first, and may wait
+ * in our loop for the server that issues them.
+ */
 static const char *
 pg_connection_gssencmode(void)
 {

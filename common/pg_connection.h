@@ -54,15 +54,18 @@ PgConnection *pg_connection_new(Loop *loop, int64_t answer_us_max,
 								PgConnectionHandler handler, void *arg);
 void		  pg_connection_free(PgConnection *conn);
 
-/* Waits for the connection.  application: what application_name is unless the
- * user sets it.  Never NULL but for lack of memory. */
+/*
+ * Waits for the connection.  application: what application_name is unless the
+ * user sets it.  Never NULL but for lack of memory.
+ */
 PGconn *pg_connection_open_blocking(const char *conninfo,
 									const char *application);
 
 /* A message of libpq's, of one line or several, as one. */
 void pg_connection_add_message(const char *message, Buf *to);
 
-/* The end is PG_CONNECTION_UP or PG_CONNECTION_DOWN, never before this returns.
+/*
+ * The end is PG_CONNECTION_UP or PG_CONNECTION_DOWN, never before this returns.
  * synchronous_commit: local where a standby that is away shall not matter.
  * idle_ms: the server ends a session that is idle for so long; 0: never.
  */
@@ -71,17 +74,23 @@ void pg_connection_connect(PgConnection *conn, const char *conninfo,
 						   const char *synchronous_commit, int idle_ms);
 void pg_connection_close(PgConnection *conn); /* no event */
 
-/* Adds a statement to the next call, before its own and in its transaction; it
- * must be called at once.  One for each call. */
+/*
+ * Adds a statement to the next call, before its own and in its transaction; it
+ * must be called at once.  One for each call.
+ */
 void pg_connection_add(PgConnection *conn, const PgStatement *statement,
 					   const PgParam *params);
 
-/* The same: the session forgets the statements that it has prepared, and each
- * is prepared anew when it is next used. */
+/*
+ * The same: the session forgets the statements that it has prepared, and each
+ * is prepared anew when it is next used.
+ */
 void pg_connection_add_forget(PgConnection *conn);
 
-/* The end is PG_CONNECTION_RESULT or PG_CONNECTION_DOWN, never before this
- * returns.  The parameters need not outlive the call. */
+/*
+ * The end is PG_CONNECTION_RESULT or PG_CONNECTION_DOWN, never before this
+ * returns.  The parameters need not outlive the call.
+ */
 void pg_connection_call(PgConnection *conn, const PgStatement *statement,
 						const PgParam *params);
 

@@ -83,8 +83,10 @@ process_clock(clockid_t clock)
 	return (double) time.tv_sec + (double) time.tv_nsec * 1e-9;
 }
 
-/* Computed once: the difference of the clocks is not the same at each reading,
- * and a start time that changes looks like a restart. */
+/*
+ * Computed once: the difference of the clocks is not the same at each reading,
+ * and a start time that changes looks like a restart.
+ */
 static double
 process_start_time(double since_boot)
 {

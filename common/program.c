@@ -28,8 +28,10 @@ program_hide_memory(void)
 	(void) setrlimit(RLIMIT_CORE, &(struct rlimit){0});
 }
 
-/* A stream that is closed leaves its number to the first socket, and what is
- * written to the stream would go to a server. */
+/*
+ * A stream that is closed leaves its number to the first socket, and what is
+ * written to the stream would go to a server.
+ */
 static void
 program_open_streams(void)
 {

@@ -24,8 +24,10 @@ bool progress_is_shown(void);
 /* what: "events", behind the count.  It follows the previous step's line. */
 void progress_begin(const char *what);
 
-/* How many are done, and which part of all that is: 0 to 1, or
- * PROGRESS_UNKNOWN. */
+/*
+ * How many are done, and which part of all that is: 0 to 1, or
+ * PROGRESS_UNKNOWN.
+ */
 #define PROGRESS_UNKNOWN (-1.0)
 void progress_update(int64_t done, double share);
 

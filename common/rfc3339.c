@@ -9,8 +9,10 @@
 #include <string.h>
 #include <time.h>
 
-/* The first second of the year 10000, which has no form of four digits: it is
- * where a zone leads that is behind UTC. */
+/*
+ * The first second of the year 10000, which has no form of four digits: it is
+ * where a zone leads that is behind UTC.
+ */
 #define END_US (INT64_C(253402300800) * SEC_US)
 
 /* timegm() takes the 31st of February for a day in March. */

@@ -6,8 +6,10 @@
 #ifndef PGSTOCK_COMMON_SPELLING_H
 #define PGSTOCK_COMMON_SPELLING_H
 
-/* Levenshtein's: characters inserted, deleted or replaced.  Only the first 64
- * characters count. */
+/*
+ * Levenshtein's: characters inserted, deleted or replaced.  Only the first 64
+ * characters count.
+ */
 unsigned spelling_distance(const char *a, const char *b);
 
 #endif

@@ -33,8 +33,10 @@ usage_pad(Buf *text, size_t column)
 		buf_add_str(text, " ");
 }
 
-/* A word that stays whole, behind a blank, or on a line of its own that begins
- * at the column. */
+/*
+ * A word that stays whole, behind a blank, or on a line of its own that begins
+ * at the column.
+ */
 static void
 usage_add_word(Buf *text, size_t column, const char *word, size_t len)
 {

@@ -8,8 +8,10 @@
 
 #include "common/arguments.h"
 
-/* One line for each command, under its heading; of those that begin with the
- * group only, unless that is NULL. */
+/*
+ * One line for each command, under its heading; of those that begin with the
+ * group only, unless that is NULL.
+ */
 void usage_add_overview(const ArgumentTable *table, const char *group,
 						Buf *text);
 
@@ -19,13 +21,17 @@ void usage_add_synopsis(const ArgumentTable *table, int command, Buf *text);
 /* Synopsis, description and options of a command. */
 void usage_add_command(const ArgumentTable *table, int command, Buf *text);
 
-/* What --help prints: about the command, or all that begin with the group, or
- * the program. */
+/*
+ * What --help prints: about the command, or all that begin with the group, or
+ * the program.
+ */
 void usage_add_help(const ArgumentTable *table, const Arguments *arguments,
 					Buf *text);
 
-/* Which command or group the operands of "help" name, none for none; false, and
- * one sentence in *error, if there is no such command. */
+/*
+ * Which command or group the operands of "help" name, none for none; false, and
+ * one sentence in *error, if there is no such command.
+ */
 bool usage_find_named(const ArgumentTable *table, const Arguments *arguments,
 					  Arguments *named, Buf *error) MUST_CHECK;
 
@@ -36,8 +42,10 @@ void usage_add_pointer(const ArgumentTable *table, const Arguments *arguments,
 /* A line or more for each of these options. */
 void usage_add_options(const ArgumentTable *table, uint64_t options, Buf *text);
 
-/* What the help says of an option besides its help text: default and range, as
- * in "; 1 to 60, default: 2". */
+/*
+ * What the help says of an option besides its help text: default and range, as
+ * in "; 1 to 60, default: 2".
+ */
 void usage_add_range(const ArgumentOption *option, Buf *text);
 
 #endif

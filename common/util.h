@@ -83,8 +83,10 @@ uint16_t read_u16(const void *from);
 uint32_t read_u32(const void *from);
 uint64_t read_u64(const void *from);
 
-/* FNV-1a: for tables whose names no client can choose to collide, or where that
- * does no harm.  seed: another one gives other hashes. */
+/*
+ * FNV-1a: for tables whose names no client can choose to collide, or where that
+ * does no harm.  seed: another one gives other hashes.
+ */
 uint64_t hash_text(const char *text, uint64_t seed);
 
 /* Overwrites the secret before its memory is freed; NULL is fine. */

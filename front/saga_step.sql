@@ -380,8 +380,10 @@ BEGIN
 				  FROM pgstock_front.part_purge(pgstock_front.all_shards(),
 					NULL, NULL, NULL, before) a));
 		EXCEPTION WHEN OTHERS THEN
-			/* a shard that is down must not keep flash sales from their end;
-			 * a later purge deletes what this one leaves */
+			/*
+			 * a shard that is down must not keep flash sales from their end;
+			 * a later purge deletes what this one leaves
+			 */
 			RAISE WARNING 'could not delete the old parts of orders: %',
 				SQLERRM;
 		END;

@@ -181,8 +181,10 @@ daemon_on_watchdog(void *arg)
 
 /* ---- start, loop, stop ------------------------------------------------- */
 
-/* EXIT_USAGE only where another start would fail like this one; an address may
- * be assigned later. */
+/*
+ * EXIT_USAGE only where another start would fail like this one; an address may
+ * be assigned later.
+ */
 static ExitCode
 daemon_listen(Gateway *gateway, const char *listen)
 {
@@ -336,8 +338,10 @@ daemon_loop(Gateway *gateway)
 	return EXIT_RUNTIME;
 }
 
-/* In this order: the api answers what waits, the server sends it, and each
- * request that ends with it is still the api's. */
+/*
+ * In this order: the api answers what waits, the server sends it, and each
+ * request that ends with it is still the api's.
+ */
 static void
 daemon_stop(Gateway *gateway)
 {

@@ -270,8 +270,10 @@ daemon_on_status_signal(void *arg)
 	buf_free(&answer.body);
 }
 
-/* Notifies the watchdog from now on, and first sets a longer interval where the
- * loop may wait for longer. */
+/*
+ * Notifies the watchdog from now on, and first sets a longer interval where the
+ * loop may wait for longer.
+ */
 static void
 daemon_start_watchdog(Relay *relay)
 {
@@ -306,8 +308,10 @@ daemon_on_turn(void *arg UNUSED)
 
 /* ---- start, loop, stop ------------------------------------------------- */
 
-/* EXIT_USAGE only where another start would fail like this one; otherwise
- * systemd starts the relay again.  "check" agrees. */
+/*
+ * EXIT_USAGE only where another start would fail like this one; otherwise
+ * systemd starts the relay again.  "check" agrees.
+ */
 static ExitCode
 daemon_listen(Relay *relay)
 {
@@ -343,8 +347,10 @@ daemon_watch_signals(Relay *relay)
 	loop_signal(relay->loop, SIGUSR1, daemon_on_status_signal, relay);
 }
 
-/* In this thread, and so in those that it starts: a thread in which one is not
- * blocked would take it in place of the loop, and the process would die. */
+/*
+ * In this thread, and so in those that it starts: a thread in which one is not
+ * blocked would take it in place of the loop, and the process would die.
+ */
 static bool
 daemon_signals_are_blocked(void)
 {

@@ -102,8 +102,10 @@ COMMENT ON FUNCTION @extschema@.set_event_format IS
 	'members, or with ''*'' those of all types, are named in snake_case or '
 	'camelCase; NULL: as by default; 22023 for another type, name or form';
 
-/* For set_event_profile, which has its owner's rights: a function in the schema
- * of the extension could be replaced. */
+/*
+ * For set_event_profile, which has its owner's rights: a function in the schema
+ * of the extension could be replaced.
+ */
 CREATE FUNCTION pgstock_internal.set_topic(event_type text, topic text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgstock_set_topic' LANGUAGE C VOLATILE;

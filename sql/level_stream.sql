@@ -113,8 +113,10 @@ COMMENT ON FUNCTION pgstock_internal.level_key IS
 	'returns the key of a level''s record: the location is what follows the '
 	'last "@"; in it "%" is written as "%25" and "@" as "%40"';
 
-/* A key that another program made has no level.  The longest one of a level has
- * 255 bytes, the "@", and 255 bytes that are written as three each. */
+/*
+ * A key that another program made has no level.  The longest one of a level has
+ * 255 bytes, the "@", and 255 bytes that are written as three each.
+ */
 CREATE FUNCTION pgstock_internal.level_of_key(key bytea, OUT product_id text,
 	OUT location text)
 RETURNS record
@@ -520,8 +522,10 @@ COMMENT ON FUNCTION pgstock_internal.relay_snapshot IS
 	'writes the records of the levels that follow one, in order; n is less '
 	'than max_rows: they were the last';
 
-/* Marks the levels of a product that SQL has changed, whether or not the stream
- * is on: this snapshot may be older than that. */
+/*
+ * Marks the levels of a product that SQL has changed, whether or not the stream
+ * is on: this snapshot may be older than that.
+ */
 CREATE FUNCTION pgstock_internal.mark_levels(product text)
 RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -147,8 +147,10 @@ $$;
 COMMENT ON FUNCTION pgstock_internal.keep_calls IS
 	'writes the counters of today to call_day';
 
-/* The last row before that time is kept if its counters still count: later
- * rows are compared with it. */
+/*
+ * The last row before that time is kept if its counters still count: later
+ * rows are compared with it.
+ */
 CREATE FUNCTION pgstock_internal.purge_calls(before timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -120,8 +120,10 @@ AS 'MODULE_PATHNAME', 'pgstock_default_bindings' LANGUAGE C IMMUTABLE;
 COMMENT ON FUNCTION pgstock_internal.default_bindings IS
 	'returns the topics that have a built-in handler by default';
 
-/* What "check" and "status" show; they use nothing of the extension's schema,
- * where its owner can replace it. */
+/*
+ * What "check" and "status" show; they use nothing of the extension's schema,
+ * where its owner can replace it.
+ */
 CREATE VIEW pgstock_internal.binding AS
 SELECT h.topic, nullif(h.event_type, '') AS event_type, h.handler, h.role,
 	   h.fields, h.options, false AS is_default

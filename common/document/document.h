@@ -19,8 +19,10 @@ typedef struct DocumentSource
 	const ConfigTable	*options;
 	/* On the section of another library's properties; NULL: there is none. */
 	const char *properties_help;
-	/* Adds a part that only this daemon's pages have; false if there is none of
-	 * that name.  NULL: there are none. */
+	/*
+	 * Adds a part that only this daemon's pages have; false if there is none of
+	 * that name.  NULL: there are none.
+	 */
 	bool (*add_part)(const char *name, Buf *text);
 } DocumentSource;
 
@@ -31,8 +33,10 @@ int document_main(const DocumentSource *source, int argc, char **argv);
 
 /* ---- manual.c: a manual page in mdoc(7) ---- */
 
-/* What stands for a line of the hand-written page, such as "@commands@"; false
- * if there is no such part. */
+/*
+ * What stands for a line of the hand-written page, such as "@commands@"; false
+ * if there is no such part.
+ */
 bool manual_add_part(const DocumentSource *source, const char *name,
 					 Buf *text) MUST_CHECK;
 

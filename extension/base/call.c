@@ -53,8 +53,10 @@ call_set_cause(const Cause *cause)
 	call_cause = cause;
 }
 
-/* The calling role, not the definer of a function around us; in a registered
- * handler the role that registered it, not the relay. */
+/*
+ * The calling role, not the definer of a function around us; in a registered
+ * handler the role that registered it, not the relay.
+ */
 static const char *
 call_find_actor(void)
 {

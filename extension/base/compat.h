@@ -54,8 +54,10 @@ typedef enum TU_UpdateIndexes
 } TU_UpdateIndexes;
 #endif
 
-/* Updates a tuple, waiting for another transaction that has changed it; which
- * of its indexes need an entry. */
+/*
+ * Updates a tuple, waiting for another transaction that has changed it; which
+ * of its indexes need an entry.
+ */
 static inline TM_Result
 compat_update_tuple(Relation rel, ItemPointer tid, TupleTableSlot *slot,
 					Snapshot snapshot, TU_UpdateIndexes *which)
@@ -160,8 +162,10 @@ compat_proc_number(const PGPROC *proc)
 #endif
 }
 
-/* Gets a lock; false, and no error, where the table of locks is full, or
- * another session holds it and we do not wait. */
+/*
+ * Gets a lock; false, and no error, where the table of locks is full, or
+ * another session holds it and we do not wait.
+ */
 static inline bool
 compat_lock(const LOCKTAG *tag, LOCKMODE mode, bool of_session, bool no_wait)
 {

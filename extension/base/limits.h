@@ -25,8 +25,10 @@
 
 #define STOCK_QUANTITY_MAX (INT64CONST(1) << 53) /* exact in any JSON */
 #define STOCK_ID_BYTES_MAX 255
-/* Of a text for people, a reason or an error: each line of an order repeats it
- * in the ledger, and an event must have room for it. */
+/*
+ * Of a text for people, a reason or an error: each line of an order repeats it
+ * in the ledger, and an event must have room for it.
+ */
 #define STOCK_TEXT_BYTES_MAX 2000
 
 #endif /* BASE_LIMITS_H */

@@ -121,8 +121,10 @@ lock_acquire(Call *call, LockClass class, const char *name)
 		lock_raise_full();
 }
 
-/* The same without waiting; false if another session holds it, or there is no
- * room for it. */
+/*
+ * The same without waiting; false if another session holds it, or there is no
+ * room for it.
+ */
 bool
 lock_try_acquire(LockClass class, const char *name)
 {

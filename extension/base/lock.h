@@ -32,50 +32,69 @@ typedef enum LockClass
 	/* Nothing is locked yet. */
 	LOCK_NONE,
 
-	/* Not an advisory lock: the table level_stream, which a step of the level
+	/*
+	 * Not an advisory lock: the table level_stream, which a step of the level
 	 * stream and a page of a snapshot lock (sql/level_stream.sql).  First, for
-	 * their snapshot is taken under it; they lock no other class. */
+	 * their snapshot is taken under it; they lock no other class.
+	 */
 	LOCK_LEVEL_STREAM,
 
-	/* Registered handlers of a topic.  First, and alone: registering a handler
-	 * locks nothing else. */
+	/*
+	 * Registered handlers of a topic.  First, and alone: registering a handler
+	 * locks nothing else.
+	 */
 	LOCK_HANDLER_TOPIC,
 
-	/* An id of an incoming message.  Before the message's order: a duplicate
-	 * must not get that far. */
+	/*
+	 * An id of an incoming message.  Before the message's order: a duplicate
+	 * must not get that far.
+	 */
 	LOCK_MESSAGE_ID,
 
-	/* Not an advisory lock: the row in failed_event of a message that was sent
+	/*
+	 * Not an advisory lock: the row in failed_event of a message that was sent
 	 * back from a dead letter topic.  After its id, which all that try the
 	 * message lock before the row, so they meet there; before its order, for
 	 * the row decides whether the order is looked at.  The functions for
-	 * administrators lock such a row without its id, and nothing after it. */
+	 * administrators lock such a row without its id, and nothing after it.
+	 */
 	LOCK_REDRIVEN_ROW,
 
-	/* An idempotency key.  Before the order: the answer stored under the key
-	 * decides whether the order is looked at. */
+	/*
+	 * An idempotency key.  Before the order: the answer stored under the key
+	 * decides whether the order is looked at.
+	 */
 	LOCK_IDEMPOTENCY_KEY,
 
-	/* A flash sale that is being opened.  Before levels: the sale's level is
-	 * made under this lock. */
+	/*
+	 * A flash sale that is being opened.  Before levels: the sale's level is
+	 * made under this lock.
+	 */
 	LOCK_NEW_SALE,
 
 	/* An order.  Before levels: its lines determine the levels. */
 	LOCK_ORDER,
 
-	/* A level that has no row yet.  Before rows: once it exists, its row is
-	 * locked among the others. */
+	/*
+	 * A level that has no row yet.  Before rows: once it exists, its row is
+	 * locked among the others.
+	 */
 	LOCK_NEW_LEVEL,
 
-	/* A product, with strategy advisory.  Before rows: callers wait for it
-	 * instead of waiting for the rows. */
+	/*
+	 * A product, with strategy advisory.  Before rows: callers wait for it
+	 * instead of waiting for the rows.
+	 */
 	LOCK_PRODUCT,
 
-	/* Not an advisory lock: rows of levels, by product, location and slot.
-	 * level_lock.c has the passes. */
+	/*
+	 * Not an advisory lock: rows of levels, by product, location and slot.
+	 * level_lock.c has the passes.
+	 */
 	LOCK_LEVEL_ROWS,
 
-	/* A topic and key that has a waiting message.  After levels, because the
+	/*
+	 * A topic and key that has a waiting message.  After levels, because the
 	 * outcome of a message decides whether its key is needed, and the outcome
 	 * needs the levels.  A batch has locked the ids, orders and levels of all
 	 * its messages before it locks the first key, and nothing of a lower rank
@@ -85,17 +104,22 @@ typedef enum LockClass
 	 * SQLSTATE 40P01, which is transient: the relay sends the batch again.
 	 * Where messages are applied one by one (lock_patience.c), each locks its
 	 * own orders after the keys of those before it, and lock_timeout ends a
-	 * deadlock. */
+	 * deadlock.
+	 */
 	LOCK_WAITING_KEY,
 
-	/* A partition that has no row yet.  Last, for a session that waits for it
+	/*
+	 * A partition that has no row yet.  Last, for a session that waits for it
 	 * waits until the other batch commits; or first, to record a try, by a
 	 * call that then ends.  Partitions of a topic are locked in the order of
-	 * their numbers, not of their bytes. */
+	 * their numbers, not of their bytes.
+	 */
 	LOCK_NEW_PARTITION,
 
-	/* The lead, and the hint that the relay sleeps (outbox/wakeup.c).  Locks of
-	 * a session; only tried, never waited for. */
+	/*
+	 * The lead, and the hint that the relay sleeps (outbox/wakeup.c).  Locks of
+	 * a session; only tried, never waited for.
+	 */
 	LOCK_LEAD,
 	LOCK_HINT
 } LockClass;

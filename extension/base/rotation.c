@@ -48,8 +48,10 @@ PG_FUNCTION_INFO_V1(pgstock_outbox_lock_part);
 PG_FUNCTION_INFO_V1(pgstock_part_switched);
 PG_FUNCTION_INFO_V1(pgstock_try_lock_table);
 
-/* What lies in parts, and the part that is written, as far as this backend
- * knows. */
+/*
+ * What lies in parts, and the part that is written, as far as this backend
+ * knows.
+ */
 typedef struct Rotation
 {
 	TableId		id;

@@ -305,8 +305,10 @@ sensitive_is_secret(const char *string)
 		   strstr(string, "-----BEGIN ") != NULL;
 }
 
-/* Whether a string holds JSON with something sensitive, from behind the
- * string's opening quote.  One level of escapes is read. */
+/*
+ * Whether a string holds JSON with something sensitive, from behind the
+ * string's opening quote.  One level of escapes is read.
+ */
 static bool
 sensitive_nested(const char *at, const char *end)
 {
@@ -322,8 +324,10 @@ sensitive_nested(const char *at, const char *end)
 	return sensitive_json(json.data, json.len);
 }
 
-/* A string from behind its opening quote; *at is then behind the closing one.
- * It is a name if a colon follows. */
+/*
+ * A string from behind its opening quote; *at is then behind the closing one.
+ * It is a name if a colon follows.
+ */
 static bool
 sensitive_string(const char **at, const char *end)
 {

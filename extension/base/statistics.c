@@ -43,8 +43,10 @@
 #define DATABASES_MAX			 64
 #define UNRESERVED_DATABASES_MAX 8
 
-/* To be raised when a counter's meaning changes: sessions with an earlier
- * library must not add to it. */
+/*
+ * To be raised when a counter's meaning changes: sessions with an earlier
+ * library must not add to it.
+ */
 #define LAYOUT 1
 
 /* An entry is filled in from the first on, and never emptied. */
@@ -118,8 +120,10 @@ statistics_add(pg_atomic_uint64 *counter, uint64 n)
 	(void) pg_atomic_fetch_add_u64(counter, n);
 }
 
-/* Sets all counters to 0; those that calls add to meanwhile may keep that.  The
- * result of verify_stock() is no counter, and stays. */
+/*
+ * Sets all counters to 0; those that calls add to meanwhile may keep that.  The
+ * result of verify_stock() is no counter, and stays.
+ */
 void
 statistics_clear(Statistics *statistics)
 {

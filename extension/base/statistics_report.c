@@ -44,8 +44,10 @@ PG_FUNCTION_INFO_V1(pgstock_note_verification);
 
 StaticAssertDecl(CALL_STATUSES <= 31, "a bit for each status");
 
-/* The statuses that a function may have are shown from the start, at 0: the
- * first increase from nothing is not visible to Prometheus. */
+/*
+ * The statuses that a function may have are shown from the start, at 0: the
+ * first increase from nothing is not visible to Prometheus.
+ */
 static const struct
 {
 	const char *name;
@@ -364,8 +366,10 @@ report_put_function(ReturnSetInfo *info, Statistics *statistics, int function)
 						 call_bounds_us, CALL_BOUNDS, counts.time_us);
 }
 
-/* Before the first verification the number of differences is unknown; the time
- * runs from the beginning, so that one that never takes place is noticed. */
+/*
+ * Before the first verification the number of differences is unknown; the time
+ * runs from the beginning, so that one that never takes place is noticed.
+ */
 static void
 report_put_verification(ReturnSetInfo *info, Statistics *statistics)
 {

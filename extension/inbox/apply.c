@@ -41,8 +41,10 @@ apply_is_builtin(const List *messages)
 		   !((const Message *) linitial(messages))->try.topic->has_registered;
 }
 
-/* Whether the message must wait behind an earlier one of its key, of this
- * batch or of those before. */
+/*
+ * Whether the message must wait behind an earlier one of its key, of this
+ * batch or of those before.
+ */
 static bool
 apply_must_queue(Call *call, const Message *message, const NameMap *waiting)
 {
@@ -161,8 +163,10 @@ apply_single(void *arg)
 	work_end(&work);
 }
 
-/* Undoes a try whose subtransaction was rolled back.  What remains is the
- * record, and what is on record of earlier tries. */
+/*
+ * Undoes a try whose subtransaction was rolled back.  What remains is the
+ * record, and what is on record of earlier tries.
+ */
 static void
 apply_undo_try(Message *message)
 {

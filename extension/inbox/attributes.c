@@ -239,9 +239,11 @@ attributes_copy_object(Cutter *cutter, uint32 paths, int depth)
 	return !(had_members && is_first);
 }
 
-/* Copies a member; false if nothing of it may be passed on.  The position is
+/*
+ * Copies a member; false if nothing of it may be passed on.  The position is
  * behind it, or at its value if paths lead through that: then its name alone
- * can rule it out. */
+ * can rule it out.
+ */
 static bool
 attributes_copy_member(Cutter *cutter, const Member *member, uint32 through,
 					   int depth)

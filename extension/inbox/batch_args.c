@@ -233,8 +233,10 @@ batch_message_name(const Message *message)
 	return name.data;
 }
 
-/* When the orders were sent that have now been answered: for the relay's
- * histogram of how long they waited. */
+/*
+ * When the orders were sent that have now been answered: for the relay's
+ * histogram of how long they waited.
+ */
 static Datum
 batch_sent_array(const List *messages, int first, int n, bool *isnull)
 {

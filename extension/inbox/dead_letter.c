@@ -29,10 +29,12 @@ dead_letter_add_header(List *headers, const char *name, const char *value)
 	return lappend(headers, header);
 }
 
-/* Adds to headers what has happened to the message.  What an earlier letter, or
+/*
+ * Adds to headers what has happened to the message.  What an earlier letter, or
  * the producer, wrote under these names goes, also where nothing replaces it.
  * The count of redrives stays: a letter of another program has no other sign
- * that it was sent back. */
+ * that it was sent back.
+ */
 static List *
 dead_letter_add_errors(Call *call, const InboxOptions *options,
 					   const Record *record, const Parsed *parsed, int attempts,

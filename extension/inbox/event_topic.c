@@ -104,8 +104,10 @@ pgstock_set_event_topic_body(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* set_topic(event_type text, topic text) RETURNS void: set_event_profile()
- * records its own call */
+/*
+ * set_topic(event_type text, topic text) RETURNS void: set_event_profile()
+ * records its own call
+ */
 Datum
 pgstock_set_topic(PG_FUNCTION_ARGS)
 {

@@ -489,9 +489,11 @@ failed_event_first_waiting(Call *call, const Record *record, int64 except_id,
 
 /* ---- Sent back from the dead letter topic ---- */
 
-/* Finds and locks the latest row of the message that a redriven record was.
+/*
+ * Finds and locks the latest row of the message that a redriven record was.
  * Topics may share a source: whoever may write to one must not have another
- * one's message tried again. */
+ * one's message tried again.
+ */
 static bool
 failed_event_lock_redriven(Call *call, const Message *message, ItemPointer tid)
 {
@@ -508,8 +510,10 @@ failed_event_lock_redriven(Call *call, const Message *message, ItemPointer tid)
 		   table_lock_row(table, tid);
 }
 
-/* The headers of a row, with how often the message was sent back: its next dead
- * letter has that again, and ends a loop by it. */
+/*
+ * The headers of a row, with how often the message was sent back: its next dead
+ * letter has that again, and ends a loop by it.
+ */
 static bytea *
 failed_event_count_redrives(bytea *packed, const Record *record)
 {

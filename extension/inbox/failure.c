@@ -25,8 +25,10 @@
 
 PG_FUNCTION_INFO_V1(pgstock_is_conflict);
 
-/* How often a message that waits for its order looks for it.  The tests on a
- * slow server set it: dev/stage. */
+/*
+ * How often a message that waits for its order looks for it.  The tests on a
+ * slow server set it: dev/stage.
+ */
 #ifndef ORDER_LOOK_MS
 #define ORDER_LOOK_MS 1000
 #endif

@@ -47,8 +47,10 @@ static const FieldNames field_names[FIELDS] = {
 	[FIELD_LOCATION] = FIELD_NAMES("location", "location"),
 };
 
-/* Further members that are read, with the field that replaces them if it is
- * mapped, or FIELDS. */
+/*
+ * Further members that are read, with the field that replaces them if it is
+ * mapped, or FIELDS.
+ */
 static const struct
 {
 	const char *name;

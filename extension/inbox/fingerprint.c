@@ -23,8 +23,10 @@
 
 StaticAssertDecl(sizeof(pg_crc32c) == sizeof(uint32), "eight digits hold it");
 
-/* Adds the length first, so that two records differ if their parts do; -1:
- * there is no such part. */
+/*
+ * Adds the length first, so that two records differ if their parts do; -1:
+ * there is no such part.
+ */
 static pg_crc32c
 fingerprint_add(pg_crc32c crc, const bytea *part)
 {

@@ -72,8 +72,10 @@ static bool fence_settling;
 
 static ProcessUtility_hook_type fence_next_utility;
 
-/* Whether the command leaves something in the session that no rollback takes
- * back, or takes away what the relay has there. */
+/*
+ * Whether the command leaves something in the session that no rollback takes
+ * back, or takes away what the relay has there.
+ */
 static bool
 fence_outlives_handler(const Node *command)
 {

@@ -151,8 +151,10 @@ registration_search_path(const RegisteredHandler *handler, const char *topic)
 
 /* ---- Registering ---- */
 
-/* The handler that a function's name and the current role make now; 42883 with
- * that hint, 42P13 or 42501 if it cannot be one. */
+/*
+ * The handler that a function's name and the current role make now; 42883 with
+ * that hint, 42P13 or 42501 if it cannot be one.
+ */
 RegisteredHandler *
 registration_from_name(const char *name, Oid schema, const char *hint)
 {

@@ -54,8 +54,10 @@ typedef enum LineUse
 	LINES_SELECT	/* optional: they select a part of the order */
 } LineUse;
 
-/* The fields that the built-in handlers read; up to FIELD_ITEMS in the message,
- * the others in its items. */
+/*
+ * The fields that the built-in handlers read; up to FIELD_ITEMS in the message,
+ * the others in its items.
+ */
 typedef enum FieldId
 {
 	FIELD_ORDER_ID,
@@ -132,8 +134,10 @@ typedef struct Parsed
 	const char	 *poison;	 /* why it can never be applied, or NULL */
 } Parsed;
 
-/* A registered handler.  Its names can be given to other objects, so it has
- * the oids of the function, owner and role too, and the database's identity. */
+/*
+ * A registered handler.  Its names can be given to other objects, so it has
+ * the oids of the function, owner and role too, and the database's identity.
+ */
 typedef struct RegisteredHandler
 {
 	const char *function; /* qualified and quoted */

@@ -131,8 +131,10 @@ json_path_parse_index(PathParser *parser)
 		step->index = index;
 }
 
-/* The path of a text in the database's encoding; NULL and *fault if it is
- * none. */
+/*
+ * The path of a text in the database's encoding; NULL and *fault if it is
+ * none.
+ */
 JsonPath *
 json_path_parse(const char *string, const char **fault)
 {

@@ -27,8 +27,10 @@
 #define LOCK_TIMEOUT	   "200ms"
 #define LOCK_TIMEOUT_AGAIN "1ms"
 
-/* The call ends after so long: other sessions wait for what it has locked.  A
- * slow server's tests set it: dev/stage. */
+/*
+ * The call ends after so long: other sessions wait for what it has locked.  A
+ * slow server's tests set it: dev/stage.
+ */
 #ifndef ONE_BY_ONE_MS_MAX
 #define ONE_BY_ONE_MS_MAX 1000
 #endif

@@ -58,8 +58,10 @@ message_reason(Parsed *parsed, const FieldMap *map, json_t *message)
 	return text_printable(reason ? reason : text_as_ascii(utf8));
 }
 
-/* The event's own time, else its envelope's, else the record's, else what is
- * set already. */
+/*
+ * The event's own time, else its envelope's, else the record's, else what is
+ * set already.
+ */
 static void
 message_parse_time(Parsed *parsed, const FieldMap *map, const Payload *payload)
 {
@@ -216,8 +218,10 @@ message_parse_headers(const Record *record, Parsed *parsed)
 
 /* ---- The whole ---- */
 
-/* Loads the value and finds the message in it; false: it has none that is
- * JSON. */
+/*
+ * Loads the value and finds the message in it; false: it has none that is
+ * JSON.
+ */
 static bool
 message_load(const Record *record, List *headers, Payload *payload,
 			 Parsed *parsed)
@@ -238,8 +242,10 @@ message_load(const Record *record, List *headers, Payload *payload,
 	return true;
 }
 
-/* The type that a message is chosen by, if no header and no envelope has it:
- * its own, else the Java class that Spring Kafka names. */
+/*
+ * The type that a message is chosen by, if no header and no envelope has it:
+ * its own, else the Java class that Spring Kafka names.
+ */
 static const char *
 message_type(const Parsed *parsed, List *headers, const Payload *payload)
 {
@@ -263,8 +269,10 @@ message_parse_any(Parsed *parsed, const FieldMap *map, Payload *payload)
 	parsed->order_id = field_find_id(map, FIELD_ORDER_ID, message);
 }
 
-/* Reads a message as its binding says.  Returns the id that the message gives
- * itself, or NULL. */
+/*
+ * Reads a message as its binding says.  Returns the id that the message gives
+ * itself, or NULL.
+ */
 static char *
 message_parse_bound(Parsed *parsed, const Binding *binding, Payload *payload)
 {

@@ -74,8 +74,10 @@ field_get(const FieldMap *map, FieldId id, Parsed *parsed, json_t *object)
 	return message_member(parsed, object, snake, camel);
 }
 
-/* A value that is an id: a string, or an integer as it is written; NULL: there
- * is none, or poison. */
+/*
+ * A value that is an id: a string, or an integer as it is written; NULL: there
+ * is none, or poison.
+ */
 static char *
 message_value_id(Parsed *parsed, const json_t *value, const char *label)
 {

@@ -106,8 +106,10 @@ message_id_chosen_source(char *source)
 			   : source;
 }
 
-/* The id and source of a CloudEvent, in headers or, structured, in the value;
- * false: it is none. */
+/*
+ * The id and source of a CloudEvent, in headers or, structured, in the value;
+ * false: it is none.
+ */
 static bool
 message_id_of_cloud_event(List *headers, const Payload *payload, Parsed *parsed)
 {

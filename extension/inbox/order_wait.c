@@ -22,8 +22,10 @@
 /* The built-in handler that has raised the error last, or NULL. */
 static const BuiltinHandler *order_wait_handler;
 
-/* Raises the error of a built-in handler that finds no order.  What marks it is
- * this function's name, which no other SK004 has. */
+/*
+ * Raises the error of a built-in handler that finds no order.  What marks it is
+ * this function's name, which no other SK004 has.
+ */
 void
 order_wait_raise(const BuiltinHandler *handler, const char *order_id)
 {

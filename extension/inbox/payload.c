@@ -147,8 +147,10 @@ payload_is_protobuf(const char *value, int length)
 	return at == length && fields > 0;
 }
 
-/* What a value that begins with a zero byte looks like.  A brace or a bracket
- * begins no message of Avro, where it would be a negative length. */
+/*
+ * What a value that begins with a zero byte looks like.  A brace or a bracket
+ * begins no message of Avro, where it would be a negative length.
+ */
 static const char *
 payload_framed_format(const char *value, int length)
 {
@@ -338,8 +340,10 @@ payload_enter_text(Payload *payload, const char *string, int length,
 								  fault);
 }
 
-/* Makes a member of the message's object the message; a string is parsed if it
- * may hold one. */
+/*
+ * Makes a member of the message's object the message; a string is parsed if it
+ * may hold one.
+ */
 static void
 payload_enter(Payload *payload, const char *name, const char *where,
 			  bool may_be_text)

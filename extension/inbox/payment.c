@@ -142,8 +142,10 @@ payment_report_second(Work *work, const Parsed *parsed, const Order *order)
 	return outcome;
 }
 
-/* Reports, once, a payment that bought nothing of an order whose stock is in
- * other databases. */
+/*
+ * Reports, once, a payment that bought nothing of an order whose stock is in
+ * other databases.
+ */
 void
 payment_report(Work *work, const Parsed *parsed, const Order *order,
 			   const Event *event)

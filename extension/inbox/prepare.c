@@ -14,8 +14,10 @@
 
 #include "inbox/inbox.h"
 
-/* When a message happened that has no time: one that waited, no later than it
- * failed. */
+/*
+ * When a message happened that has no time: one that waited, no later than it
+ * failed.
+ */
 static TimestampTz
 prepare_default_time(const Message *message)
 {
@@ -45,8 +47,10 @@ prepare_parse(Message *message)
 			parsed->poison != NULL);
 }
 
-/* Whether the message's handler is "ignore": a broken message could be of a
- * type that has another one. */
+/*
+ * Whether the message's handler is "ignore": a broken message could be of a
+ * type that has another one.
+ */
 static bool
 prepare_is_ignored(const Message *message)
 {

@@ -28,12 +28,16 @@
 /* A transient failure is tried again at once so often. */
 #define HANDLER_TRIES 3
 
-/* The pause before it, doubled each time.  The failed call has released its
- * locks; only a relay with the same messages waits for those of the batch. */
+/*
+ * The pause before it, doubled each time.  The failed call has released its
+ * locks; only a relay with the same messages waits for those of the batch.
+ */
 #define HANDLER_PAUSE_MS 20L
 
-/* A batch that has taken so long is committed: the relay takes an answer that
- * is late for lost.  A slow server's tests set it: dev/stage. */
+/*
+ * A batch that has taken so long is committed: the relay takes an answer that
+ * is late for lost.  A slow server's tests set it: dev/stage.
+ */
 #ifndef BATCH_MS_MAX
 #define BATCH_MS_MAX 5000
 #endif

@@ -126,8 +126,10 @@ event_settings_read(Oid oid, int columns)
 	return settings;
 }
 
-/* Reads both tables again.  What is invalidated meanwhile, or an error, leaves
- * the settings to be read by the next call. */
+/*
+ * Reads both tables again.  What is invalidated meanwhile, or an error, leaves
+ * the settings to be read by the next call.
+ */
 static void
 event_settings_load(void)
 {

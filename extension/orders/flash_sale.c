@@ -116,8 +116,10 @@ sale_insert(Call *call, const Sale *sale)
 	table_insert(call, table);
 }
 
-/* Marks a sale as closed; left: what was left when it ended by itself, or
- * SALE_NOT_ENDED. */
+/*
+ * Marks a sale as closed; left: what was left when it ended by itself, or
+ * SALE_NOT_ENDED.
+ */
 void
 sale_mark_closed(Call *call, const char *activity_id, int64 left)
 {

@@ -198,8 +198,10 @@ idempotency_update_answer(const Call *call, const Keyed *keyed,
 	answer->granted = 0;
 }
 
-/* The answer that idempotency_look() has found, true for now.  The order must
- * be locked. */
+/*
+ * The answer that idempotency_look() has found, true for now.  The order must
+ * be locked.
+ */
 List *
 idempotency_answers(Work *work, const Keyed *keyed, const char *order_id)
 {
@@ -250,8 +252,10 @@ idempotency_look(Work *work, Keyed *keyed, const char *order_id, List *lines)
 	return true;
 }
 
-/* The answer given before, true for now, or NIL.  An answer has locked the
- * order too. */
+/*
+ * The answer given before, true for now, or NIL.  An answer has locked the
+ * order too.
+ */
 List *
 idempotency_find(Work *work, Keyed *keyed, const char *order_id, List *lines)
 {

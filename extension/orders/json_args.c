@@ -242,8 +242,10 @@ json_order_request(JsonbValue *order, const Place *place,
 	return one;
 }
 
-/* The BatchRequests of an argument "orders", in the order given; those without
- * a ttl end at expires_at. */
+/*
+ * The BatchRequests of an argument "orders", in the order given; those without
+ * a ttl end at expires_at.
+ */
 List *
 args_orders(Jsonb *orders, TimestampTz expires_at)
 {

@@ -66,8 +66,10 @@ move_open_sale(Call *call, const Move *move)
 	return sale;
 }
 
-/* Changes the level that gives or takes, a sale's quota or the ordinary stock,
- * and reports the level of the product. */
+/*
+ * Changes the level that gives or takes, a sale's quota or the ordinary stock,
+ * and reports the level of the product.
+ */
 static void
 move_change(Work *work, const Move *move, Level *home, Level *level,
 			int64 delta)
@@ -95,8 +97,10 @@ move_free(Work *work, Level *level, int64 wanted)
 	return Min(wanted, Max(0, free));
 }
 
-/* The level of the sale, if one is open, or of the ordinary stock, which is the
- * home of both. */
+/*
+ * The level of the sale, if one is open, or of the ordinary stock, which is the
+ * home of both.
+ */
 static Level *
 move_request_levels(Work *work, const Move *move, const Sale *sale,
 					Level **home)

@@ -125,8 +125,10 @@ settle_line_rule(const Call *call, const Settle *settle,
 
 	Assert((unsigned) settle->verb < lengthof(rules));
 	rule = rules[settle->verb][settle_line_column(call, line)];
-	/* A declined payment ends a line for all but the next payment; a
-	 * cancellation after its time, for that one too. */
+	/*
+	 * A declined payment ends a line for all but the next payment; a
+	 * cancellation after its time, for that one too.
+	 */
 	if (settle->pays && line_is_payable(call, line))
 		return RULE_RETAKE;
 	if (settle->pays && rule == RULE_RETAKE)

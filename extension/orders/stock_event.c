@@ -84,8 +84,10 @@ event_json_int64(EventJson *json, const char *name, int64 value)
 	appendStringInfo(&json->text, INT64_FORMAT, value);
 }
 
-/* JSON of our own, with its names: no string that is a value has a colon
- * behind it. */
+/*
+ * JSON of our own, with its names: no string that is a value has a colon
+ * behind it.
+ */
 static void
 event_json_own(EventJson *json, const char *name, const char *value)
 {

@@ -28,8 +28,10 @@ PGSTOCK_COUNTED_FUNCTION(pgstock_publish_event, CALL_PUBLISH_EVENT);
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_bytes, CALL_PUBLISH_BYTES);
 PGSTOCK_COUNTED_FUNCTION(pgstock_publish_outbox_row, CALL_PUBLISH_OUTBOX_ROW);
 
-/* The caller's headers.  One is ours: it would make the event one that no
- * replay writes again, and that an audit takes for another one. */
+/*
+ * The caller's headers.  One is ours: it would make the event one that no
+ * replay writes again, and that an audit takes for another one.
+ */
 static bytea *
 publish_own_headers(Jsonb *object)
 {

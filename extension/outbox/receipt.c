@@ -35,8 +35,10 @@
 #include "outbox/receipt.h"
 #include "protocol/receipt_state.h"
 
-/* Between two looks at the state: the first and the longest where no session
- * would wake us, and where one will. */
+/*
+ * Between two looks at the state: the first and the longest where no session
+ * would wake us, and where one will.
+ */
 #define LOOK_FIRST_MS 10
 #define LOOK_MAX_MS	  1000
 #define LOOK_AGAIN_MS 5000

@@ -186,8 +186,10 @@ receipt_put_waiter(ReturnSetInfo *info, int n, const ReceiptEntry *entry)
 	tuplestore_putvalues(info->setResult, info->setDesc, values, nulls);
 }
 
-/* receipt_waiters(OUT waiter int, OUT xid xid8, OUT seq bigint,
- *				   OUT held boolean) RETURNS SETOF record */
+/*
+ * receipt_waiters(OUT waiter int, OUT xid xid8, OUT seq bigint,
+ *				   OUT held boolean) RETURNS SETOF record
+ */
 Datum
 pgstock_receipt_waiters(PG_FUNCTION_ARGS)
 {

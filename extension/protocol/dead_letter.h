@@ -37,9 +37,11 @@
 /* How often it was sent back. */
 #define HEADER_REDRIVES "__dlq.redrive.count"
 
-/* Whether a header is one of those that describe the failure.  Other programs
+/*
+ * Whether a header is one of those that describe the failure.  Other programs
  * have headers of their own that begin alike, by KIP-1191: these are not ours
- * to remove. */
+ * to remove.
+ */
 static inline bool
 header_is_error(const char *name)
 {

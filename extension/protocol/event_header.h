@@ -34,8 +34,10 @@
 #define HEADER_DEBEZIUM_ID	 "id"
 #define HEADER_DEBEZIUM_TYPE "eventType"
 
-/* The id of the event that this one repeats: replay_header() in
- * sql/commands.sql has it too. */
+/*
+ * The id of the event that this one repeats: replay_header() in
+ * sql/commands.sql has it too.
+ */
 #define HEADER_REPLAY_OF "replay_of"
 
 #endif /* PROTOCOL_EVENT_HEADER_H */

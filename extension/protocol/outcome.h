@@ -56,8 +56,10 @@ static const char *const error_class_texts[ERROR_CLASSES] = {
 	[ERROR_CLASS_QUEUE] = "queue",		   [ERROR_CLASS_CRASH] = "crash",
 };
 
-/* The reason of a result, where it is not the text of an error:
- * docs/events.md, "Results". */
+/*
+ * The reason of a result, where it is not the text of an error:
+ * docs/events.md, "Results".
+ */
 typedef enum OutcomeReason
 {
 	REASON_NONE, /* to the relay, any other text */

@@ -20,8 +20,10 @@
 
 #define ANSWER_COLUMNS 10
 
-/* What the statistics count an answer as that grants nothing.  "refused" is
- * not in it: another line of the order says why. */
+/*
+ * What the statistics count an answer as that grants nothing.  "refused" is
+ * not in it: another line of the order says why.
+ */
 static const struct
 {
 	AnswerStatus status;

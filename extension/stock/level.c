@@ -53,8 +53,10 @@ level_compare(const ListCell *a, const ListCell *b)
 	return level_compare_key(lfirst(a), y->product_id, y->location, y->slot);
 }
 
-/* Where the levels of a product and location begin in the work's list, or
- * would; those of its sales precede it. */
+/*
+ * Where the levels of a product and location begin in the work's list, or
+ * would; those of its sales precede it.
+ */
 static int
 level_find_place(const Work *work, const char *product_id, const char *location)
 {

@@ -181,8 +181,10 @@ work_try_lock_order(const char *order_id)
 	return lock_try_acquire(LOCK_ORDER, order_id);
 }
 
-/* Keeps that lock until the end of the transaction; false: too many are kept,
- * and the lock table is shared. */
+/*
+ * Keeps that lock until the end of the transaction; false: too many are kept,
+ * and the lock table is shared.
+ */
 bool
 work_keep_order_lock(Work *work)
 {

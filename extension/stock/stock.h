@@ -39,8 +39,10 @@ enum
 	LEVEL_NEEDS_ALL_SLOTS
 };
 
-/* A row of a level, or the request for it.  With slots a level is several rows,
- * whose sum it is. */
+/*
+ * A row of a level, or the request for it.  With slots a level is several rows,
+ * whose sum it is.
+ */
 typedef struct Level
 {
 	char		   *product_id;

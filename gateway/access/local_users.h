@@ -12,8 +12,10 @@
 
 typedef struct LocalUsers LocalUsers;
 
-/* The users of these names, and that of this process, as administrators; no
- * name: none at all.  NULL, and a sentence in *error, if one is not known. */
+/*
+ * The users of these names, and that of this process, as administrators; no
+ * name: none at all.  NULL, and a sentence in *error, if one is not known.
+ */
 LocalUsers *local_users_new(char *const *names, Buf *error) MUST_CHECK;
 void		local_users_free(LocalUsers *users); /* NULL is fine */
 

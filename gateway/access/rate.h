@@ -12,12 +12,16 @@
 
 typedef struct RateLimit RateLimit;
 
-/* "50/s" or "3000/m": requests a second, up to RATE_MAX; "" is 0, no limit.
- * False, and only a phrase in *error, for another text. */
+/*
+ * "50/s" or "3000/m": requests a second, up to RATE_MAX; "" is 0, no limit.
+ * False, and only a phrase in *error, for another text.
+ */
 bool rate_parse(const char *text, double *per_second, Buf *error) MUST_CHECK;
 
-/* A bucket for each name.  It holds the requests of one second, at least one,
- * and begins full. */
+/*
+ * A bucket for each name.  It holds the requests of one second, at least one,
+ * and begins full.
+ */
 RateLimit *rate_new(void);
 void	   rate_free(RateLimit *limit); /* NULL is fine */
 

@@ -103,8 +103,10 @@ tokens_read_proof(Token *token, const char *word)
 	return NULL;
 }
 
-/* Whether an earlier line has the same hash or subject: which role it had would
- * depend on the order of the lines. */
+/*
+ * Whether an earlier line has the same hash or subject: which role it had would
+ * depend on the order of the lines.
+ */
 static bool
 tokens_is_repeated(const Tokens *tokens, const Token *token)
 {

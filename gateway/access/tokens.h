@@ -8,8 +8,10 @@
 
 #include "common/util.h"
 
-/* As the levels of grant_stock_access: an app may not read what is for people,
- * such as the payloads of failed messages. */
+/*
+ * As the levels of grant_stock_access: an app may not read what is for people,
+ * such as the payloads of failed messages.
+ */
 typedef enum Role
 {
 	ROLE_READER, /* reads all */
@@ -29,8 +31,10 @@ extern const char *const role_names[];
 
 typedef struct Tokens Tokens;
 
-/* NULL, and one sentence in *error that names the line, if anything is wrong in
- * the file. */
+/*
+ * NULL, and one sentence in *error that names the line, if anything is wrong in
+ * the file.
+ */
 Tokens *tokens_load(const char *path, Buf *error) MUST_CHECK;
 void	tokens_free(Tokens *tokens); /* NULL is fine */
 
@@ -42,8 +46,10 @@ void	tokens_free(Tokens *tokens); /* NULL is fine */
 const char *tokens_find(const Tokens *tokens, const char *authorization,
 						Role *role) MUST_CHECK;
 
-/* The same for a valid certificate, by the names that it is for; NULL at their
- * end.  The first line of the file that has one of them counts. */
+/*
+ * The same for a valid certificate, by the names that it is for; NULL at their
+ * end.  The first line of the file that has one of them counts.
+ */
 const char *tokens_find_certificate(const Tokens *tokens, char *const *names,
 									Role *role) MUST_CHECK;
 

@@ -25,8 +25,10 @@ about_all_up(const AboutState *state)
 	return true;
 }
 
-/* The health of each component, as health checks of other services have it.
- * The reason of a failure is in the log: it names servers and roles. */
+/*
+ * The health of each component, as health checks of other services have it.
+ * The reason of a failure is in the log: it names servers and roles.
+ */
 static void
 about_add_health(Buf *body, const AboutState *state)
 {

@@ -62,8 +62,10 @@ access_certificate(const Access *access, const HttpRequest *request, Role *role)
 						 : NULL;
 }
 
-/* The administrators among the users of this machine.  What a proxy or a page
- * of a browser sends has other rights than its process. */
+/*
+ * The administrators among the users of this machine.  What a proxy or a page
+ * of a browser sends has other rights than its process.
+ */
 static const char *
 access_user(const Access *access, const HttpRequest *request, Role *role)
 {

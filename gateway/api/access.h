@@ -12,8 +12,10 @@
 
 typedef struct Access Access;
 
-/* tokens: a file; empty: every client is known.  NULL, and a sentence in
- * *error, if anything is wrong with the file, or with the names of users. */
+/*
+ * tokens: a file; empty: every client is known.  NULL, and a sentence in
+ * *error, if anything is wrong with the file, or with the names of users.
+ */
 Access *access_load(const char *tokens, char *const *admin_users,
 					Buf *error) MUST_CHECK;
 void	access_free(Access *access); /* NULL is fine */

@@ -11,8 +11,10 @@
 /* Whether the bytes are UTF-8 as RFC 3629 has it, and no NUL is among them. */
 bool decode_is_text(const char *bytes, size_t len) MUST_CHECK;
 
-/* A segment of a path; NULL if it does not decode to text.  Freed by the
- * caller. */
+/*
+ * A segment of a path; NULL if it does not decode to text.  Freed by the
+ * caller.
+ */
 char *decode_segment(const char *encoded, size_t len) MUST_CHECK;
 
 /* A value of a query, where "+" is a blank; the same. */

@@ -121,8 +121,10 @@ form_set_word(const char *name, FieldType type, const char *text, char **value,
 	return false;
 }
 
-/* Reads a string of RFC 8941, which begins with a quotation mark: printable
- * ASCII, with a backslash before each quotation mark and backslash. */
+/*
+ * Reads a string of RFC 8941, which begins with a quotation mark: printable
+ * ASCII, with a backslash before each quotation mark and backslash.
+ */
 static bool
 form_read_string(const char *text, Buf *string)
 {

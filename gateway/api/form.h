@@ -16,8 +16,10 @@
 /* Appends a sentence about a field; false. */
 bool form_fault(const char *name, Buf *error, const char *what);
 
-/* Sets the value of a field to a text that a body, path, query or header has.
- * False, and one sentence in *error, if it is not what the field may be. */
+/*
+ * Sets the value of a field to a text that a body, path, query or header has.
+ * False, and one sentence in *error, if it is not what the field may be.
+ */
 bool form_set_text(const Field *field, const char *text, char **value,
 				   Buf *error) MUST_CHECK;
 

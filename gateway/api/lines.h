@@ -10,8 +10,10 @@
 
 #include "api/request.h"
 
-/* The columns, in the order in which the statements of route_table.c name
- * them. */
+/*
+ * The columns, in the order in which the statements of route_table.c name
+ * them.
+ */
 enum
 {
 	LINE_ORDER_ID,

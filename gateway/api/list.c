@@ -43,7 +43,8 @@ list_page(const ApiRequest *request, const PGresult *result)
 	return page;
 }
 
-/* Whether a media range of the header Accept, which begins here, is the type.
+/*
+ * Whether a media range of the header Accept, which begins here, is the type.
  */
 static bool
 list_is_type(const char *range, const char *type)

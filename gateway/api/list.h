@@ -11,8 +11,10 @@
 #include "api/form.h"
 #include "api/request.h"
 
-/* The field of the rows of a page, and what a statement has of its parameter:
- * the rows, and where its last sentence has no other LIMIT, one more. */
+/*
+ * The field of the rows of a page, and what a statement has of its parameter:
+ * the rows, and where its last sentence has no other LIMIT, one more.
+ */
 #define LIST_LIMIT                                               \
 	{                                                            \
 		"limit", IN_QUERY, FIELD_LIMIT, false,                   \

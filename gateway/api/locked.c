@@ -15,8 +15,10 @@
 
 #define LOCKED_US (10 * SEC_US)
 
-/* A line of the request; the items of an order are a copy of our own
- * (api/field.c). */
+/*
+ * A line of the request; the items of an order are a copy of our own
+ * (api/field.c).
+ */
 typedef struct Products
 {
 	json_t *items; /* NULL: the request is one line */

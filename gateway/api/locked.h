@@ -28,8 +28,10 @@ uint64_t locked_product(ApiRequest *request);
 /* Whether it names one that is locked. */
 bool locked_is_named(const LockedProducts *locked, const ApiRequest *request);
 
-/* It waited for a lock in vain: whose it was is not known if none of its
- * products was locked before. */
+/*
+ * It waited for a lock in vain: whose it was is not known if none of its
+ * products was locked before.
+ */
 void locked_add(LockedProducts *locked, const ApiRequest *request);
 /* It had all its locks. */
 void locked_remove(LockedProducts *locked, const ApiRequest *request);

@@ -159,9 +159,11 @@ openapi_has_field(const Route *route, FieldType type)
 	return false;
 }
 
-/* Whether it may answer with a problem of the status: as far as the table of
+/*
+ * Whether it may answer with a problem of the status: as far as the table of
  * routes tells, and the status is one that its client may do something about.
- * The others are "default". */
+ * The others are "default".
+ */
 static bool
 openapi_may_fail(const Route *route, unsigned status)
 {
@@ -189,8 +191,10 @@ openapi_may_fail(const Route *route, unsigned status)
 	}
 }
 
-/* Whether the problem is the first one of its status, and a route may answer
- * with that. */
+/*
+ * Whether the problem is the first one of its status, and a route may answer
+ * with that.
+ */
 static bool
 openapi_is_listed(int problem)
 {

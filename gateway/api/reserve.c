@@ -79,8 +79,10 @@ struct ReserveQueue
 
 /* ---- gathering --------------------------------------------------------- */
 
-/* The slot of the name in the batch, or the free one where it would be.  Two
- * names of one hash are taken for one: the second waits, no more. */
+/*
+ * The slot of the name in the batch, or the free one where it would be.  Two
+ * names of one hash are taken for one: the second waits, no more.
+ */
 static Name *
 reserve_find_name(ReserveQueue *queue, uint64_t hash)
 {
@@ -121,8 +123,10 @@ reserve_is_actor(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* Whether the request can join the batch; its names are in it then, or they
- * keep later requests for the same order out of it. */
+/*
+ * Whether the request can join the batch; its names are in it then, or they
+ * keep later requests for the same order out of it.
+ */
 static bool
 reserve_joins(ReserveQueue *queue, const ApiRequest *request)
 {
@@ -217,8 +221,10 @@ reserve_gather(ReserveQueue *queue)
 	return reserve_end_batch(batch);
 }
 
-/* Takes the first that waits for a product that is locked, and the others that
- * name the same product and nothing else. */
+/*
+ * Takes the first that waits for a product that is locked, and the others that
+ * name the same product and nothing else.
+ */
 static Batch *
 reserve_gather_locked(ReserveQueue *queue)
 {
@@ -362,8 +368,10 @@ reserve_halve(ReserveQueue *queue, const Batch *batch)
 	}
 }
 
-/* Whether one request alone may be the reason: what all would meet, such as a
- * missing right or a full disk, is no reason to repeat them. */
+/*
+ * Whether one request alone may be the reason: what all would meet, such as a
+ * missing right or a full disk, is no reason to repeat them.
+ */
 static bool
 reserve_is_worth_halving(const char *sqlstate)
 {
@@ -382,8 +390,10 @@ reserve_is_conflict(const char *sqlstate)
 	return sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0;
 }
 
-/* A batch for each product, and for each request that names several.  True if
- * there is more than one. */
+/*
+ * A batch for each product, and for each request that names several.  True if
+ * there is more than one.
+ */
 static bool
 reserve_part(ReserveQueue *queue, const Batch *batch)
 {

@@ -35,8 +35,10 @@ void reserve_queue_fail(ReserveQueue *queue, ProblemId id, const char *detail);
 /* Those that have waited too long. */
 void reserve_queue_expire(ReserveQueue *queue, int64_t now);
 
-/* Two sources of the pool; arg: a ReserveQueue.  The second one sends those
- * whose product another session holds: one session is enough for them. */
+/*
+ * Two sources of the pool; arg: a ReserveQueue.  The second one sends those
+ * whose product another session holds: one session is enough for them.
+ */
 bool reserve_next(void *arg, PoolWork *work);
 bool reserve_next_locked(void *arg, PoolWork *work);
 

@@ -90,7 +90,8 @@ route_path_field(const Route *route, const char *segment, size_t len)
 	return -1;
 }
 
-/* Whether the path is the route's; what "{name}" stands for is not looked at.
+/*
+ * Whether the path is the route's; what "{name}" stands for is not looked at.
  */
 static bool
 route_fits(const char *template, const char *path)

@@ -66,8 +66,10 @@ typedef struct Route
 	RouteAbout	 about;	  /* of a ROUTE_ABOUT */
 } Route;
 
-/* Another statement of a route: where its last field, which is no parameter,
- * is 1. */
+/*
+ * Another statement of a route: where its last field, which is no parameter,
+ * is 1.
+ */
 typedef struct RouteFlag
 {
 	const char *operation; /* of the route */

@@ -33,8 +33,10 @@
 #include "common/clock.h"
 #include "extension/protocol/answer_status.h"
 
-/* The client that has released a piece is answered after its commit; 10 ms
- * later a purchase finds it.  The rest is for sending the answer. */
+/*
+ * The client that has released a piece is answered after its commit; 10 ms
+ * later a purchase finds it.  The rest is for sending the answer.
+ */
 #define VALID_US	  (8 * MS_US)
 #define LOOK_AGAIN_US (3 * MS_US) /* from the begin of one look to the next */
 #define FAILED_US	  SEC_US	  /* before a look is tried again */
@@ -131,8 +133,10 @@ sold_out_find(SoldOut *sold_out, const char *activity_id)
 	return NULL;
 }
 
-/* A place for another sale: that of the one that was asked for least recently,
- * unless requests wait for its look.  NULL: they do for all. */
+/*
+ * A place for another sale: that of the one that was asked for least recently,
+ * unless requests wait for its look.  NULL: they do for all.
+ */
 static Sale *
 sold_out_find_place(SoldOut *sold_out)
 {
@@ -275,8 +279,10 @@ sold_out_take(SoldOut *sold_out, ApiRequest *request, bool may_wait)
 	return true;
 }
 
-/* Those that the look can decide: refused, or sent to the database.  The others
- * wait for the next one. */
+/*
+ * Those that the look can decide: refused, or sent to the database.  The others
+ * wait for the next one.
+ */
 static void
 sold_out_decide(Sale *sale, int64_t began_at)
 {

@@ -23,17 +23,23 @@ enum
 
 typedef struct SoldOut SoldOut;
 
-/* others: the queues of requests that the database decides, by role.  The
- * counters are those of the metrics. */
+/*
+ * others: the queues of requests that the database decides, by role.  The
+ * counters are those of the metrics.
+ */
 SoldOut *sold_out_new(CallQueue *others, double *answers, double *looks);
 void	 sold_out_free(SoldOut *sold_out); /* NULL is fine */
 
-/* It was answered: where it was refused for lack of stock, its sale is worth a
- * look; where it was granted, what was known of its buyers is no more. */
+/*
+ * It was answered: where it was refused for lack of stock, its sale is worth a
+ * look; where it was granted, what was known of its buyers is no more.
+ */
 void sold_out_note(SoldOut *sold_out, const ApiRequest *request);
 
-/* Takes a purchase that what is known of its sale refuses: it is answered, or
- * waits for a look, if it may.  False: the database has to decide it. */
+/*
+ * Takes a purchase that what is known of its sale refuses: it is answered, or
+ * waits for a look, if it may.  False: the database has to decide it.
+ */
 bool sold_out_take(SoldOut *sold_out, ApiRequest *request,
 				   bool may_wait) MUST_CHECK;
 

@@ -57,8 +57,10 @@ typedef struct ConfigOrigin
 Config *config_load(const ConfigOrigin *from, Buf *error) MUST_CHECK;
 void	config_free(Config *config);
 
-/* Takes over from fresh what may change while running.  The names of options
- * that differ and need a restart are appended to *restart. */
+/*
+ * Takes over from fresh what may change while running.  The names of options
+ * that differ and need a restart are appended to *restart.
+ */
 void config_reload(Config *config, const Config *fresh, Buf *restart);
 
 /* Whether it takes over the files of TLS. */

@@ -231,8 +231,10 @@ pool_session_down(Session *session)
 	free(why);
 }
 
-/* Opens it, unless another one tries that the breaker may close; or ends an
- * attempt that has taken too long. */
+/*
+ * Opens it, unless another one tries that the breaker may close; or ends an
+ * attempt that has taken too long.
+ */
 static void
 pool_session_on_timer(void *arg)
 {
@@ -271,8 +273,7 @@ pool_open_others(Pool *pool)
 	}
 }
 
-/* The first two numbers of a version name the extension's script; a release
- * with a third number has the same. */
+/* The first two numbers of a release's version are those of the script. */
 static bool
 pool_version_fits(const char *script)
 {
@@ -318,10 +319,12 @@ pool_session_begun(Session *session, const PGresult *result)
 	buf_free(&why);
 }
 
-/* Whether the error is one of a statement that was prepared before something
+/*
+ * Whether the error is one of a statement that was prepared before something
  * was replaced: another result type, no such statement, function, table, type
  * or schema; and where that happened while it waited for a lock, an internal
- * one. */
+ * one.
+ */
 static bool
 pool_is_stale(const char *sqlstate)
 {
@@ -403,8 +406,10 @@ pool_session_event(void *arg, PgConnectionEvent event, PGresult *result)
 
 /* ---- the breaker ------------------------------------------------------- */
 
-/* How long the session has waited while no other one had an answer, its
- * patience deducted. */
+/*
+ * How long the session has waited while no other one had an answer, its
+ * patience deducted.
+ */
 static int64_t
 pool_session_silence(const Session *session, int64_t now)
 {
@@ -497,8 +502,7 @@ pool_session_renew(Session *session)
 	pg_connection_call(session->conn, &statement_begin, NULL);
 }
 
-/* The source that has found work: they take turns, so that none waits for
- * another one's whole queue. */
+/* The source that has work.  They take turns: none waits for a whole queue. */
 static Source *
 pool_find_work(Pool *pool, PoolWork *work)
 {

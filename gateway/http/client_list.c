@@ -47,8 +47,10 @@ client_list_remove(ClientList *list, Client *client)
 	list->count--;
 }
 
-/* Its request has arrived, and has no answer yet.  One that is slow to read its
- * answer is like one that is slow to send its request. */
+/*
+ * Its request has arrived, and has no answer yet.  One that is slow to read its
+ * answer is like one that is slow to send its request.
+ */
 static bool
 client_is_waiting(const Client *client)
 {
@@ -120,8 +122,10 @@ client_list_find_slowest(const ClientList *list)
 	return slowest;
 }
 
-/* A handshake is a part of the first request, and libmicrohttpd does not tell
- * when it ends. */
+/*
+ * A handshake is a part of the first request, and libmicrohttpd does not tell
+ * when it ends.
+ */
 static bool
 client_is_slow(const Client *client, int64_t before)
 {

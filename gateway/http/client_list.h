@@ -18,16 +18,20 @@ typedef struct ClientList
 void client_list_add(ClientList *list, Client *client); /* as the newest */
 void client_list_remove(ClientList *list, Client *client);
 
-/* Of those that wait for no answer, the one that gives up its place first; or
- * NULL. */
+/*
+ * Of those that wait for no answer, the one that gives up its place first; or
+ * NULL.
+ */
 Client *client_list_find_heaviest(const ClientList *list);
 
 /* The one whose answer began to be sent first, and is not sent yet; or NULL. */
 Client *client_list_find_slowest(const ClientList *list);
 
-/* Shuts down those whose request began to arrive before, or whose answer began
+/*
+ * Shuts down those whose request began to arrive before, or whose answer began
  * to be sent before, and that are not done yet; with TLS, those that were
- * opened before and have not begun a request. */
+ * opened before and have not begun a request.
+ */
 void client_list_end_slow(const ClientList *list, int64_t before);
 
 /* Shuts down those without a request, unless one was sent and not read. */

@@ -20,9 +20,11 @@ typedef struct Refusal
 extern const Refusal refusal_body_too_long;
 extern const Refusal refusal_bodies_too_long;
 
-/* NULL, or why the request with that head is refused: it is too long, or does
+/*
+ * NULL, or why the request with that head is refused: it is too long, or does
  * not say clearly where the request ends, or who sends it.  version: as in
- * HTTP/1.1. */
+ * HTTP/1.1.
+ */
 const Refusal *refusal_of_head(struct MHD_Connection *connection,
 							   const char			 *version);
 

@@ -104,8 +104,7 @@ server_make_room(Server *server)
 	MHD_run(server->daemon);
 }
 
-/* Clients that do not read have too much to read.  The last one is not given
- * up: its answer may be a long one. */
+/* Those that do not read, except the last one: its answer may be a long one. */
 static void
 server_give_up_slow(Server *server)
 {
@@ -124,8 +123,7 @@ server_give_up_slow(Server *server)
 
 /* ---- requests ---------------------------------------------------------- */
 
-/* Called when the first line has arrived.  The path is copied, for
- * libmicrohttpd cuts it at the query. */
+/* The path is copied, for libmicrohttpd cuts it at the query. */
 static void *
 server_first_line(void *arg, const char *uri, struct MHD_Connection *connection)
 {
@@ -270,8 +268,10 @@ server_refuse(HttpRequest *request, const Refusal *refusal)
 	http_answer(request, status, PROBLEM_TYPE, &body);
 }
 
-/* A part of the body.  It is not kept where the answer is known, or does not
- * depend on it: what bodies may have together is for those that count. */
+/*
+ * A part of the body.  It is not kept where the answer is known, or does not
+ * depend on it: what bodies may have together is for those that count.
+ */
 static void
 server_add_body(HttpRequest *request, const char *data, size_t len)
 {

@@ -15,9 +15,11 @@
 #include "common/loop.h"
 #include "http/tls.h"
 
-/* Of the clients that are connected, not all may have a request that waits: a
+/*
+ * Of the clients that are connected, not all may have a request that waits: a
  * further one's is answered at once (http_request_may_wait), and a client that
- * waits for nothing can give up its place to it. */
+ * waits for nothing can give up its place to it.
+ */
 #define SERVER_CONNECTIONS_MAX	   4096
 #define SERVER_WAITING_MAX		   3584
 #define SERVER_ADDRESS_WAITING_MAX 2688	   /* those of one address */
@@ -68,9 +70,11 @@ typedef struct HttpHandlers
 
 typedef struct Server Server;
 
-/* fd: of listener.h, closed by server_free().  tls: NULL, or what connections
+/*
+ * fd: of listener.h, closed by server_free().  tls: NULL, or what connections
  * are encrypted by.  NULL, and a sentence in *error, for lack of memory or
- * files. */
+ * files.
+ */
 Server *server_new(Loop *loop, int fd, Tls *tls, const HttpHandlers *handlers,
 				   void *arg, Buf *error) MUST_CHECK;
 
@@ -81,8 +85,10 @@ void server_set_tls(Server *server, Tls *tls);
 /* Sends what was answered since; once in each turn of the loop. */
 void server_turn(Server *server);
 
-/* Connections that wait to be accepted are the last ones, and each ends with
- * its answer. */
+/*
+ * Connections that wait to be accepted are the last ones, and each ends with
+ * its answer.
+ */
 void server_drain(Server *server);
 bool server_is_drained(const Server *server);
 void server_free(Server *server); /* NULL is fine */
@@ -92,30 +98,40 @@ unsigned server_connections(const Server *server);
 
 /* NULL if the request has no such header. */
 const char *http_request_header(const HttpRequest *request, const char *name);
-/* What the client calls the request, by X-Request-Id; NULL: nothing, or nothing
- * that is fit for a log. */
+/*
+ * What the client calls the request, by X-Request-Id; NULL: nothing, or nothing
+ * that is fit for a log.
+ */
 const char *http_request_id(const HttpRequest *request);
 /* Of the query, not decoded; NULL if there is none. */
 const char *http_request_query(const HttpRequest *request, const char *name);
 
-/* Calls for each parameter of the query, until that returns false: neither is
- * decoded; value: NULL if the name has no "=" behind it. */
+/*
+ * Calls for each parameter of the query, until that returns false: neither is
+ * decoded; value: NULL if the name has no "=" behind it.
+ */
 typedef bool (*HttpQueryVisit)(void *arg, const char *name, const char *value);
 void http_request_visit_query(const HttpRequest *request, HttpQueryVisit visit,
 							  void *arg);
 
-/* Whom the certificate of the client is for (tls.h), until the connection ends;
- * NULL: it is not encrypted. */
+/*
+ * Whom the certificate of the client is for (tls.h), until the connection ends;
+ * NULL: it is not encrypted.
+ */
 char *const *http_request_names(const HttpRequest *request);
 /* False if the client is not on this machine, by a Unix socket; its user. */
 bool http_request_peer(const HttpRequest *request, uid_t *user) MUST_CHECK;
 
-/* Whether the client has closed its connection while it waited: known without
- * TLS, and where it has sent nothing more. */
+/*
+ * Whether the client has closed its connection while it waited: known without
+ * TLS, and where it has sent nothing more.
+ */
 bool http_request_is_gone(const HttpRequest *request);
 
-/* Whether it may wait for its answer: not too many do, of its address and of
- * all. */
+/*
+ * Whether it may wait for its answer: not too many do, of its address and of
+ * all.
+ */
 bool http_request_may_wait(const HttpRequest *request) MUST_CHECK;
 
 /* The body is not needed any more: it counts against what all may have. */

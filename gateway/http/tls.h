@@ -18,8 +18,10 @@ typedef struct TlsFiles
 	const char *client_ca; /* empty: clients need no certificate */
 } TlsFiles;
 
-/* What the files held when they were read.  It lives until the last one that
- * has it gives it back. */
+/*
+ * What the files held when they were read.  It lives until the last one that
+ * has it gives it back.
+ */
 typedef struct Tls Tls;
 
 /* NULL, and a sentence in *error, if anything is wrong with a file. */

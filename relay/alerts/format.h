@@ -29,8 +29,10 @@ typedef struct AlertFormat
 	void (*write)(const AlertBatch *batch, Buf *body);
 	/* The channel's own signature, where it wants it in the url; or NULL. */
 	void (*sign_url)(Buf *url, const char *secret, int64_t now_ms);
-	/* Whether the body of a response with status 200 reports success; NULL:
-	 * the status is enough. */
+	/*
+	 * Whether the body of a response with status 200 reports success; NULL:
+	 * the status is enough.
+	 */
 	bool (*is_accepted)(const char *answer);
 } AlertFormat;
 

@@ -172,8 +172,10 @@ webhook_write_body(const Webhook *webhook, Buf *body)
 	webhook_format(webhook)->write(&batch, body);
 }
 
-/* The signature stands in two headers, and in the url where the channel has
- * one of its own. */
+/*
+ * The signature stands in two headers, and in the url where the channel has
+ * one of its own.
+ */
 static void
 webhook_send(Webhook *webhook)
 {

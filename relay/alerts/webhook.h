@@ -27,8 +27,10 @@ void	 webhook_free(Webhook *webhook);
 /* Acts if that is due; the time of the next call at the latest. */
 int64_t webhook_turn(Webhook *webhook, bool leads);
 
-/* No new request; one that is under way is completed by then, or left: then its
- * alerts are sent again. */
+/*
+ * No new request; one that is under way is completed by then, or left: then its
+ * alerts are sent again.
+ */
 void webhook_stop(Webhook *webhook, int64_t stop_by);
 bool webhook_is_done(const Webhook *webhook);
 

@@ -12,8 +12,10 @@
 
 /* ---- keys -------------------------------------------------------------- */
 
-/* FNV-1a; each part begins with its length, so that two parts cannot be split
- * in another way and give the same hash. */
+/*
+ * FNV-1a; each part begins with its length, so that two parts cannot be split
+ * in another way and give the same hash.
+ */
 static uint64_t
 audit_mix(uint64_t hash, const char *data, size_t len)
 {
@@ -303,8 +305,10 @@ audit_read_uuid(Slice text, char *id)
 	return true;
 }
 
-/* In one pass, for there is one for each record.  Of headers of the same name
- * the first counts: those of an application follow ours. */
+/*
+ * In one pass, for there is one for each record.  Of headers of the same name
+ * the first counts: those of an application follow ours.
+ */
 void
 audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record)
 {

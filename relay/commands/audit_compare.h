@@ -95,8 +95,10 @@ typedef struct AuditRecord
 	Slice	incarnation;
 } AuditRecord;
 
-/* Whether this database published it; one of the same name has another
- * incarnation. */
+/*
+ * Whether this database published it; one of the same name has another
+ * incarnation.
+ */
 bool audit_is_ours(const AuditRecord *record, Slice source, Slice incarnation);
 
 void audit_read_headers(const rd_kafka_headers_t *headers, AuditRecord *record);
@@ -114,8 +116,10 @@ typedef struct AuditPartition
 	bool		done;
 } AuditPartition;
 
-/* Whether the topic's retention may have removed an event: some partition has
- * lost its beginning, and what it begins with now is later. */
+/*
+ * Whether the topic's retention may have removed an event: some partition has
+ * lost its beginning, and what it begins with now is later.
+ */
 bool audit_may_be_removed(const AuditPartition *partitions, size_t count,
 						  Slice topic, int64_t seq);
 

@@ -53,18 +53,24 @@ typedef struct AuditRun
 /* The counts of a topic, created by the first call. */
 AuditTopic *audit_find_topic(AuditRun *c, const char *name, size_t len);
 
-/* Expects a record for each row of the outbox from that point on; false, and
- * reported why, if the outbox could not be read. */
+/*
+ * Expects a record for each row of the outbox from that point on; false, and
+ * reported why, if the outbox could not be read.
+ */
 bool audit_expect_outbox(AuditRun *c, const Point *from) MUST_CHECK;
 
-/* Walks the outbox again, and prints the rows whose records are missing or
- * doubled. */
+/*
+ * Walks the outbox again, and prints the rows whose records are missing or
+ * doubled.
+ */
 bool audit_judge_outbox(AuditRun *c) MUST_CHECK;
 
 /* ---- audit_topics.c ---- */
 
-/* Reads the topics up to their present ends, and prints records of this
- * database that the outbox lacks; false, and reported why, if that failed. */
+/*
+ * Reads the topics up to their present ends, and prints records of this
+ * database that the outbox lacks; false, and reported why, if that failed.
+ */
 bool audit_read_topics(AuditRun *c, rd_kafka_t *client) MUST_CHECK;
 
 #endif

@@ -78,8 +78,10 @@ audit_add_partition(AuditRun *c, rd_kafka_t *client, const char *topic,
 	return true;
 }
 
-/* The list of all topics leaves out those that the relay may not see; a request
- * for one topic returns that error. */
+/*
+ * The list of all topics leaves out those that the relay may not see; a request
+ * for one topic returns that error.
+ */
 static bool
 audit_topic_is_missing(rd_kafka_t *client, const char *name)
 {

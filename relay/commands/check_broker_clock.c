@@ -27,8 +27,10 @@
 #define PARTITIONS_MAX 64  /* more would show nothing new */
 #define SOURCE_MAX	   160 /* bytes of ce_source, with the end */
 
-/* The last one may be the mark of a transaction's end, which no consumer
- * gets. */
+/*
+ * The last one may be the mark of a transaction's end, which no consumer
+ * gets.
+ */
 #define LATEST RD_KAFKA_OFFSET_TAIL(2)
 
 typedef struct Behind

@@ -123,8 +123,10 @@ certificate_load(SSL_CTX *context, const CertificateFiles *files)
 	return true;
 }
 
-/* OpenSSL writes without MSG_NOSIGNAL: a server that has closed the connection
- * would end the command by SIGPIPE. */
+/*
+ * OpenSSL writes without MSG_NOSIGNAL: a server that has closed the connection
+ * would end the command by SIGPIPE.
+ */
 static void
 certificate_connect_ssl(SSL *ssl)
 {

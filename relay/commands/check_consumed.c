@@ -326,8 +326,10 @@ check_add_times(const Check *check, char *const *topics, int64_t time_ms,
 	}
 }
 
-/* Kafka has no request for a broker's time; but records have the time of their
- * producer or of the broker, and none of the future should be found. */
+/*
+ * Kafka has no request for a broker's time; but records have the time of their
+ * producer or of the broker, and none of the future should be found.
+ */
 static void
 check_message_times(Check *check)
 {

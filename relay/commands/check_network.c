@@ -55,8 +55,10 @@ check_connect_to(const struct addrinfo *address)
 	return -1;
 }
 
-/* The first address that answers counts; -1, and *why, if none does.  An empty
- * host is this machine, as where the relay listens on all addresses. */
+/*
+ * The first address that answers counts; -1, and *why, if none does.  An empty
+ * host is this machine, as where the relay listens on all addresses.
+ */
 static int
 check_connect(const char *host, const char *port, Buf *why)
 {

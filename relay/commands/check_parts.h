@@ -132,8 +132,10 @@ const char *check_broker_advice(const char *reason);
 
 /* ---- check_server.c ---- */
 
-/* The minor version that a server should have, as PQserverVersion() has it; 0:
- * any. */
+/*
+ * The minor version that a server should have, as PQserverVersion() has it; 0:
+ * any.
+ */
 int check_minor_version_min(int version);
 
 /* ---- check_versions.c ---- */
@@ -143,8 +145,10 @@ bool check_is_tested(const char *tested, const char *version);
 
 /* ---- check_published.c ---- */
 
-/* Whether a record counts as written while only one of several replicas has
- * it. */
+/*
+ * Whether a record counts as written while only one of several replicas has
+ * it.
+ */
 bool check_min_isr_is_low(int replicas, int64_t min_isr);
 
 /* ---- check_broker_clock.c ---- */
@@ -161,8 +165,10 @@ void check_position(Check *check, Slice kafka);
 /* Whether a connection can be made; if not, *why. */
 bool check_connects(const char *host, int port, Buf *why) MUST_CHECK;
 
-/* The beginning of what is served at an address such as [http] listen; false:
- * nothing. */
+/*
+ * The beginning of what is served at an address such as [http] listen; false:
+ * nothing.
+ */
 bool check_read_page(const char *listen, const char *path,
 					 Buf *page) MUST_CHECK;
 
@@ -225,8 +231,10 @@ typedef enum CheckTopics
 	CHECK_BOTH,
 } CheckTopics;
 
-/* One finding about all of these topics for which bad() is true, which is what;
- * setting puts it right. */
+/*
+ * One finding about all of these topics for which bad() is true, which is what;
+ * setting puts it right.
+ */
 void check_find_topics(Check *check, CheckTopicIsBad bad, CheckTopics which,
 					   const char *setting, const char *what);
 

@@ -11,8 +11,10 @@
 
 #include "kafka/topics.h"
 
-/* Beside key, value and headers of an event: the relay's own headers, and the
- * frame of a batch. */
+/*
+ * Beside key, value and headers of an event: the relay's own headers, and the
+ * frame of a batch.
+ */
 #define CHECK_RECORD_BYTES 4096
 
 #define CHECK_OLD_MS (INT64_C(86400) * 1000)

@@ -105,8 +105,10 @@ check_id(Check *check, const char *id)
 	rd_kafka_destroy(producer);
 }
 
-/* A leader reads it itself, and has a transaction open there: its end is not
- * to be seen. */
+/*
+ * A leader reads it itself, and has a transaction open there: its end is not
+ * to be seen.
+ */
 static void
 check_position_record(Check *check, const char *topic)
 {

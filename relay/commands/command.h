@@ -34,8 +34,10 @@ void command_report(const char *format, ...) PRINTF_LIKE(1, 2);
 /* From now on such lines are appended to a text; NULL: to standard error. */
 void command_report_into(Buf *lines);
 
-/* False, with a code and reported why, if the database or its extension is not
- * there.  command_close() in either case. */
+/*
+ * False, with a code and reported why, if the database or its extension is not
+ * there.  command_close() in either case.
+ */
 bool command_open(Command *command, const Config *config) MUST_CHECK;
 void command_close(Command *command);
 
@@ -45,22 +47,28 @@ PGresult *command_check_result(PGresult *result, const char *what) MUST_CHECK;
 /* The relay's consumer group. */
 const char *command_group(const Command *command);
 
-/* A client of the broker, whose opaque is trouble.  It joins no group; the name
+/*
+ * A client of the broker, whose opaque is trouble.  It joins no group; the name
  * is for the broker's access lists, NULL for a client that reads no topic.
- * NULL, and *error, if that fails. */
+ * NULL, and *error, if that fails.
+ */
 rd_kafka_t *command_client_new(const Config *config, const char *group,
 							   KafkaTrouble *trouble, Buf *error) MUST_CHECK;
 
 /* The same for a command that is open; reports the error. */
 rd_kafka_t *command_open_broker(Command *command) MUST_CHECK;
 
-/* What could not be done with a client of command_open_broker(), the error, its
- * cause if that is known, and the address. */
+/*
+ * What could not be done with a client of command_open_broker(), the error, its
+ * cause if that is known, and the address.
+ */
 void command_report_broker(rd_kafka_t *client, const char *what,
 						   rd_kafka_resp_err_t error);
 
-/* Between two tries; a terminal shows what it waits for, and how long: begun is
- * of clock_monotonic(). */
+/*
+ * Between two tries; a terminal shows what it waits for, and how long: begun is
+ * of clock_monotonic().
+ */
 void command_pause(const char *what, int64_t begun);
 
 /*
@@ -72,8 +80,10 @@ void command_pause(const char *what, int64_t begun);
 bool command_may_retry(rd_kafka_t *client, int64_t *until,
 					   rd_kafka_resp_err_t error) MUST_CHECK;
 
-/* The broker's metadata of a topic, or of all for NULL, with retries; NULL, and
- * *why, if that fails. */
+/*
+ * The broker's metadata of a topic, or of all for NULL, with retries; NULL, and
+ * *why, if that fails.
+ */
 const struct rd_kafka_metadata *command_query_metadata(rd_kafka_t *client,
 													   const char *topic,
 													   Buf *why) MUST_CHECK;
@@ -82,15 +92,19 @@ const struct rd_kafka_metadata *command_query_metadata(rd_kafka_t *client,
 const struct rd_kafka_metadata *
 command_get_metadata(rd_kafka_t *client, const char *topic) MUST_CHECK;
 
-/* NULL: it has none.  An entry may be one of an error: command_find_topic()
- * returns only a topic that exists and can be used. */
+/*
+ * NULL: it has none.  An entry may be one of an error: command_find_topic()
+ * returns only a topic that exists and can be used.
+ */
 const struct rd_kafka_metadata_topic *
 command_find_entry(const struct rd_kafka_metadata *metadata, const char *topic);
 const struct rd_kafka_metadata_topic *
 command_find_topic(const struct rd_kafka_metadata *metadata, const char *topic);
 
-/* A number or a moment, as SEQ|TIME and OFFSET|TIME are: the one that it is not
- * is -1. */
+/*
+ * A number or a moment, as SEQ|TIME and OFFSET|TIME are: the one that it is not
+ * is -1.
+ */
 typedef struct Point
 {
 	const char *text;

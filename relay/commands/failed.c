@@ -61,8 +61,10 @@ failed_id(const char *text)
 	return id;
 }
 
-/* How many rows match; 0, which stands for unknown, where only progress would
- * need it and none is shown. */
+/*
+ * How many rows match; 0, which stands for unknown, where only progress would
+ * need it and none is shown.
+ */
 static int64_t
 failed_count(Command *command, const ApiFailed *filter)
 {

@@ -53,8 +53,10 @@ redrive_leave(Redrive *run, const rd_kafka_message_t *message, const char *why)
 				 message->partition, message->offset, why);
 }
 
-/* Why a letter must be left, whatever its topic is; NULL: it need not.  Freed
- * by the caller. */
+/*
+ * Why a letter must be left, whatever its topic is; NULL: it need not.  Freed
+ * by the caller.
+ */
 static char *
 redrive_letter_fault(const Redrive *run, const DeadLetter *letter)
 {

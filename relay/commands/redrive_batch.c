@@ -102,8 +102,10 @@ redrive_open(Redrive *run)
 	return result.code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* What it has open would hide later records of the topics, from consumers that
- * read committed ones only, until the coordinator ends it. */
+/*
+ * What it has open would hide later records of the topics, from consumers that
+ * read committed ones only, until the coordinator ends it.
+ */
 void
 redrive_abort(Redrive *run)
 {
@@ -145,8 +147,10 @@ redrive_begin(Redrive *run)
 	return result.code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* The partition that the message came from; if that is not known, the one of
- * its key. */
+/*
+ * The partition that the message came from; if that is not known, the one of
+ * its key.
+ */
 static int32_t
 redrive_target(const DeadLetter *letter, const RedriveTopic *topic)
 {
@@ -209,8 +213,10 @@ redrive_offset(const RedrivePartition *partition)
 	return Max(partition->next, partition->stored);
 }
 
-/* The offsets behind the letters, in the same transaction; so it has something
- * to commit where all its letters are left, too. */
+/*
+ * The offsets behind the letters, in the same transaction; so it has something
+ * to commit where all its letters are left, too.
+ */
 static void
 redrive_send_offsets(Redrive *run, WatchedResult *result)
 {
@@ -236,8 +242,10 @@ redrive_send_offsets(Redrive *run, WatchedResult *result)
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* Later runs begin behind the group's offset, and so behind what --from passes
- * over too. */
+/*
+ * Later runs begin behind the group's offset, and so behind what --from passes
+ * over too.
+ */
 static void
 redrive_advance(Redrive *run, RedrivePartition *partition)
 {
@@ -327,8 +335,10 @@ redrive_report_commit(const Redrive *run, WatchedResult *result)
 	redrive_report("could not commit", result);
 }
 
-/* A producer that is no longer to be used; its transaction is aborted by the
- * next one. */
+/*
+ * A producer that is no longer to be used; its transaction is aborted by the
+ * next one.
+ */
 static bool
 redrive_reopen(Redrive *run)
 {

@@ -24,8 +24,10 @@ typedef struct RedrivePartition
 	int64_t end;	   /* as it was when this run began */
 	int64_t stored;	   /* the group's offset, which is never set back */
 
-	/* The letter that its topic refused when it was sent alone.  The letters of
-	 * other partitions may be read before it is read again. */
+	/*
+	 * The letter that its topic refused when it was sent alone.  The letters of
+	 * other partitions may be read before it is read again.
+	 */
 	int64_t				refused;
 	rd_kafka_resp_err_t refusal; /* 0: there is none */
 } RedrivePartition;
@@ -84,8 +86,10 @@ extern atomic_bool redrive_interrupted;
 
 /* ---- redrive_topics.c ---- */
 
-/* Whether a topic does not take this record; a right that is missing concerns
- * all its records, and ends the run. */
+/*
+ * Whether a topic does not take this record; a right that is missing concerns
+ * all its records, and ends the run.
+ */
 static inline bool
 redrive_is_refusal(rd_kafka_resp_err_t error)
 {
@@ -96,8 +100,10 @@ redrive_is_refusal(rd_kafka_resp_err_t error)
 /* Reports that nothing can be sent to a topic. */
 void redrive_report_topic(const char *name, rd_kafka_resp_err_t error);
 
-/* The topics that no letter gets into; false, and reported why, if the database
- * does not answer. */
+/*
+ * The topics that no letter gets into; false, and reported why, if the database
+ * does not answer.
+ */
 bool redrive_find_own_topics(Redrive *run) MUST_CHECK;
 
 /* NULL, and reported why, if the broker does not answer. */
@@ -105,8 +111,10 @@ const RedriveTopic *redrive_find_topic(Redrive	  *run,
 									   const char *name) MUST_CHECK;
 void				redrive_free_topics(Redrive *run);
 
-/* The partitions, and where this run begins and ends in each; false, and
- * reported why. */
+/*
+ * The partitions, and where this run begins and ends in each; false, and
+ * reported why.
+ */
 bool redrive_find_partitions(Redrive *run) MUST_CHECK;
 
 /* Reads on behind the letters that are committed; the same. */
@@ -124,16 +132,20 @@ typedef enum RedriveEnd
 	REDRIVE_FAILED /* reported why */
 } RedriveEnd;
 
-/* Opens the producer, which ends what an earlier one has left open; reports the
- * error. */
+/*
+ * Opens the producer, which ends what an earlier one has left open; reports the
+ * error.
+ */
 bool redrive_open(Redrive *run) MUST_CHECK;
 void redrive_abort(Redrive *run);
 void redrive_close(Redrive *run);
 
 bool redrive_begin(Redrive *run) MUST_CHECK;
 
-/* Sends a letter to its source; 0, or why the producer did not take it.  Where
- * the transaction has failed, it sets that. */
+/*
+ * Sends a letter to its source; 0, or why the producer did not take it.  Where
+ * the transaction has failed, it sets that.
+ */
 rd_kafka_resp_err_t redrive_send(Redrive				  *run,
 								 const rd_kafka_message_t *message,
 								 const DeadLetter		  *letter,

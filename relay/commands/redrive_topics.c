@@ -37,9 +37,11 @@ redrive_is_own_topic(const Redrive *run, const char *name)
 	return false;
 }
 
-/* Consumers trust that what is in Kafka's topics and in pgstock's was written
+/*
+ * Consumers trust that what is in Kafka's topics and in pgstock's was written
  * by them: whoever may write a letter must not get into one by it.  And what
- * goes to the letters' own topic would be read for ever. */
+ * goes to the letters' own topic would be read for ever.
+ */
 static const char *
 redrive_forbidden(const Redrive *run, const char *name)
 {
@@ -245,8 +247,10 @@ redrive_read_offsets(Redrive *run)
 	return error == 0;
 }
 
-/* Where --from is in each partition: an offset, or in place of a moment the
- * first letter of that time or later.  NULL, and reported why. */
+/*
+ * Where --from is in each partition: an offset, or in place of a moment the
+ * first letter of that time or later.  NULL, and reported why.
+ */
 static rd_kafka_topic_partition_list_t *
 redrive_find_from(Redrive *run)
 {
@@ -271,8 +275,10 @@ redrive_find_from(Redrive *run)
 	return NULL;
 }
 
-/* Where this run begins in each partition: behind what the group has, or at
- * --from. */
+/*
+ * Where this run begins in each partition: behind what the group has, or at
+ * --from.
+ */
 static bool
 redrive_place(Redrive *run)
 {

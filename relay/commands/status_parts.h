@@ -48,15 +48,19 @@ typedef struct StatusSource
 
 /* ---- status_read.c ---- */
 
-/* Connects where that is necessary, and looks.  False, a code in the source's
+/*
+ * Connects where that is necessary, and looks.  False, a code in the source's
  * command, and reported why, if the database cannot be queried; it is connected
- * anew at the next call.  status_free() in either case. */
+ * anew at the next call.  status_free() in either case.
+ */
 bool status_read(StatusSource *source, Status *status) MUST_CHECK;
 void status_free(Status *status);
 void status_close(StatusSource *source);
 
-/* Rows of API_STATUS: a name and a value.  Those of a list have names of their
- * own, which begin with STATUS_LIST, and further columns. */
+/*
+ * Rows of API_STATUS: a name and a value.  Those of a list have names of their
+ * own, which begin with STATUS_LIST, and further columns.
+ */
 #define STATUS_LIST		'+'
 #define STATUS_NOW		"+now"	   /* the database's clock */
 #define STATUS_PROBLEM	"+problem" /* a sentence */

@@ -135,8 +135,10 @@ status_end_offset(const StatusSource			 *source,
 	return end;
 }
 
-/* Where no message follows there is no lag, though the end be further on: marks
- * of transactions have offsets too. */
+/*
+ * Where no message follows there is no lag, though the end be further on: marks
+ * of transactions have offsets too.
+ */
 static void
 status_measure_lags(const StatusSource *source, StatusPlace *places,
 					size_t count)

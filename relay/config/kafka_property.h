@@ -10,8 +10,10 @@
 
 #define KAFKA_ERROR_MAX 512 /* bytes of librdkafka's error texts */
 
-/* The coordinator aborts a transaction that is open for so long without a
- * request; socket.timeout.ms may not be longer. */
+/*
+ * The coordinator aborts a transaction that is open for so long without a
+ * request; socket.timeout.ms may not be longer.
+ */
 #define KAFKA_TRANSACTION_MS 30000
 
 typedef enum KafkaValue
@@ -37,8 +39,10 @@ typedef struct KafkaProperty
 extern const KafkaProperty kafka_properties[];
 extern const size_t		   kafka_properties_count;
 
-/* A property and its value from [kafka]; the reason it is refused goes to
- * *error. */
+/*
+ * A property and its value from [kafka]; the reason it is refused goes to
+ * *error.
+ */
 bool kafka_check_property(const char *property, const char *value,
 						  Buf *error) MUST_CHECK;
 bool kafka_property_is_secret(const char *property);

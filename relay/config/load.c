@@ -38,8 +38,10 @@ config_override(Config *config, const ConfigOverrides *from, Buf *error)
 									 from->kafka, error);
 }
 
-/* Of a name that is too long the end is kept: it is what distinguishes the pods
- * of Kubernetes. */
+/*
+ * Of a name that is too long the end is kept: it is what distinguishes the pods
+ * of Kubernetes.
+ */
 static void
 config_name_host(Config *config)
 {

@@ -8,8 +8,10 @@
 
 #include "config/config.h"
 
-/* False, and one sentence in *error, if the relay could not work with it.
- * offline: without a broker it can. */
+/*
+ * False, and one sentence in *error, if the relay could not work with it.
+ * offline: without a broker it can.
+ */
 bool config_validate(const Config *config, bool offline, Buf *error) MUST_CHECK;
 
 /* The part about [webhook]; its message never holds the url. */

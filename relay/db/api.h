@@ -117,9 +117,11 @@ PgParam api_number(NumberText *memory, int64_t number);
 PgParam api_bytes(Slice bytes); /* data NULL: NULL */
 void	api_int8_array(Buf *array, const int64_t *numbers, uint32_t count);
 
-/* The same, waiting: for commands that are not the loop.  A wait of more than
+/*
+ * The same, waiting: for commands that are not the loop.  A wait of more than
  * API_PATIENCE_US is reported to the function that was set, several times a
- * second. */
+ * second.
+ */
 #define API_PATIENCE_US (2 * SEC_US)
 void api_set_waiting(void (*waiting)(int64_t us));
 
@@ -164,8 +166,10 @@ void api_call_move_offset(PgConnection *conn, const char *topic,
 void api_call_fingerprint(PgConnection *conn, const char *topic,
 						  int32_t partition, int64_t next,
 						  const char *fingerprint);
-/* Records of the level stream's topic, with their ce_incarnation in place of
- * headers.  behind: more of them are left. */
+/*
+ * Records of the level stream's topic, with their ce_incarnation in place of
+ * headers.  behind: more of them are left.
+ */
 void api_call_levels_read(PgConnection *conn, const char *topic,
 						  ApiBatch *records, bool behind);
 void api_call_apply(PgConnection *conn, ApiBatch *batch, const char *options);
@@ -184,8 +188,10 @@ bool api_ends_session(const PGresult *result);
 /* message, detail and hint of an error in one line, freed by the caller */
 char *api_error_text(const PGresult *result);
 
-/* The same if the call failed, whose result is then cleared to NULL; else NULL.
- * For free(). */
+/*
+ * The same if the call failed, whose result is then cleared to NULL; else NULL.
+ * For free().
+ */
 char *api_failure(PGresult **result) MUST_CHECK;
 
 typedef struct ApiHello
@@ -228,8 +234,10 @@ const char *api_find_value(const PGresult *result, const char *name);
 	"another's a moment later"
 #define API_POOLER_HINT "Let [postgres] conninfo lead to PostgreSQL itself."
 
-/* Whether a session that is not PostgreSQL's own has these ends: it gives
- * another number than the server, or refuses what only the server may judge. */
+/*
+ * Whether a session that is not PostgreSQL's own has these ends: it gives
+ * another number than the server, or refuses what only the server may judge.
+ */
 bool api_is_behind_pooler(const ApiHello *hello, int backend_pid);
 bool api_pooler_refused(const char *error);
 
@@ -243,12 +251,16 @@ const char *api_mismatch_hint(const ApiHello *hello);
 /* False: the answer has not the shape that was agreed on. */
 bool api_read_hello(const PGresult *result, ApiHello *hello) MUST_CHECK;
 
-/* EXIT_CLEAN if the session can be used: the extension has our version of the
- * protocol, and no pooler is in between.  Otherwise logs why it cannot. */
+/*
+ * EXIT_CLEAN if the session can be used: the extension has our version of the
+ * protocol, and no pooler is in between.  Otherwise logs why it cannot.
+ */
 ExitCode api_judge_hello(const ApiHello *hello, int backend_pid) MUST_CHECK;
 
-/* A page: an answer to API_PAGE, API_HELD_PAGE or, behind the window that it
- * begins, to API_LOOK. */
+/*
+ * A page: an answer to API_PAGE, API_HELD_PAGE or, behind the window that it
+ * begins, to API_LOOK.
+ */
 bool	 api_page_is_sound(const PGresult *result) MUST_CHECK;
 uint32_t api_page_rows(const PGresult *result);
 size_t	 api_page_bytes(const PGresult *result);

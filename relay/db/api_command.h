@@ -23,8 +23,10 @@ typedef struct ApiReplay
 PGresult *api_exec_replay(PGconn *pg, const ApiReplay *replay,
 						  int64_t after_seq, int rows, bool execute);
 
-/* The levels behind one, "" for the first ones.  Columns: their number, the
- * last one's product and location. */
+/*
+ * The levels behind one, "" for the first ones.  Columns: their number, the
+ * last one's product and location.
+ */
 PGresult *api_exec_snapshot(PGconn *pg, const char *topic, const char *product,
 							const char *location, int rows);
 

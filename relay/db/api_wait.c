@@ -35,8 +35,10 @@ api_wait_for_answer(PGconn *pg)
 	}
 }
 
-/* The last result, or the first error: the one behind it says no more than that
- * the connection is closed. */
+/*
+ * The last result, or the first error: the one behind it says no more than that
+ * the connection is closed.
+ */
 PGresult *
 api_wait(PGconn *pg)
 {

@@ -17,8 +17,10 @@ void db_connect(PgConnection *conn, const Config *config,
 /* For a command, which may wait.  Never NULL but for lack of memory. */
 PGconn *db_connect_blocking(const Config *config);
 
-/* A refused login that follows a lost connection is another failure, and is
- * logged at once. */
+/*
+ * A refused login that follows a lost connection is another failure, and is
+ * logged at once.
+ */
 typedef struct DbThrottle
 {
 	LogThrottle lost;

@@ -41,8 +41,10 @@ int event_end(const EventRow *row);
 
 const char *event_end_text(int end);
 
-/* The most that pgstock.max_event_bytes allows, and pgstock's own events may
- * exceed it by. */
+/*
+ * The most that pgstock.max_event_bytes allows, and pgstock's own events may
+ * exceed it by.
+ */
 #define EVENT_BYTES_MAX (101 * 1024 * 1024)
 
 /* At least what counts of the event against pgstock.max_event_bytes. */

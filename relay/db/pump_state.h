@@ -20,13 +20,17 @@ typedef enum PumpState
 
 const char *pump_state_name(PumpState state);
 
-/* Logs a transition; *logged is the state of the last line.  The caller logs
- * the error of repeated failures to connect, throttled. */
+/*
+ * Logs a transition; *logged is the state of the last line.  The caller logs
+ * the error of repeated failures to connect, throttled.
+ */
 void pump_log_state(const char *module, PumpState *logged, PumpState state,
 					unsigned failures);
 
-/* The longest pause between two tries to connect: after a fail-over the new
- * primary is found this soon. */
+/*
+ * The longest pause between two tries to connect: after a fail-over the new
+ * primary is found this soon.
+ */
 #define DB_RETRY_US_MAX SEC_US
 
 /* A pump that waits so long for one answer or acknowledgement is not ready. */

@@ -29,8 +29,10 @@ static const struct
 	{REASON_PAID_TWICE, METRIC_PAID_TWICE},
 };
 
-/* Whether a class is that of failures.  A message that waits behind another
- * one of its key has not failed. */
+/*
+ * Whether a class is that of failures.  A message that waits behind another
+ * one of its key has not failed.
+ */
 static bool
 inbox_is_failure(ErrorClass error_class)
 {
@@ -122,8 +124,10 @@ inbox_begin_metrics(Inbox *inbox)
 	}
 }
 
-/* The number of a text in a table of protocol/outcome.h; 0: it is not in this
- * version's, and is counted by its text. */
+/*
+ * The number of a text in a table of protocol/outcome.h; 0: it is not in this
+ * version's, and is counted by its text.
+ */
 static int
 inbox_find_text(const char *const *texts, int n, const char *text)
 {
@@ -141,8 +145,10 @@ inbox_read_kind(const PGresult *result, int row)
 										 PQgetvalue(result, row, 1));
 }
 
-/* Each try that failed counts; of those that wait for their order the first
- * one only, for they look for it again each second. */
+/*
+ * Each try that failed counts; of those that wait for their order the first
+ * one only, for they look for it again each second.
+ */
 static void
 inbox_count_failures(Inbox *inbox, const char *topic, const char *failure,
 					 int64_t n)

@@ -93,8 +93,10 @@ inbox_wants_consumer(const InboxState *state)
 		   state->pump == PUMP_STREAMING;
 }
 
-/* The batch under way is completed, its offsets are committed to Kafka, then
- * the consumer leaves the group. */
+/*
+ * The batch under way is completed, its offsets are committed to Kafka, then
+ * the consumer leaves the group.
+ */
 static InboxAction
 inbox_next_stopping(InboxState *state, int64_t now)
 {

@@ -49,8 +49,10 @@ inbox_report_level_reader(Inbox *inbox)
 		log_recovered(&inbox->level_throttle);
 }
 
-/* A step follows each call that reads; if records are left, further ones do
- * first, for as long as the pause between two steps. */
+/*
+ * A step follows each call that reads; if records are left, further ones do
+ * first, for as long as the pause between two steps.
+ */
 static bool
 inbox_reads_levels_on(const Inbox *inbox)
 {
@@ -126,8 +128,10 @@ inbox_open_level_reader(Inbox *inbox, const PGresult *offsets)
 	buf_free(&error);
 }
 
-/* Where the next step goes on, how many changes there were, whether some are
- * left, whether it was done. */
+/*
+ * Where the next step goes on, how many changes there were, whether some are
+ * left, whether it was done.
+ */
 static void
 inbox_take_levels_step(Inbox *inbox, const PGresult *result)
 {

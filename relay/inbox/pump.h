@@ -18,8 +18,10 @@ Inbox *inbox_new(Loop *loop, const Config *config, Metrics *metrics);
 void   inbox_free(Inbox *inbox);
 void   inbox_reconfigured(Inbox *inbox);
 
-/* Does all that is due; the time of the next call at the latest.  leads: this
- * relay leads the outbox, so it also does the upkeep. */
+/*
+ * Does all that is due; the time of the next call at the latest.  leads: this
+ * relay leads the outbox, so it also does the upkeep.
+ */
 int64_t inbox_turn(Inbox *inbox, bool leads);
 
 void inbox_stop(Inbox *inbox, int64_t stop_by);

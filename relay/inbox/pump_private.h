@@ -81,8 +81,10 @@ void inbox_consumer_failed(Inbox *inbox, const char *why);
 
 void inbox_write_options(Inbox *inbox);
 
-/* The options for a call now: writes them again if messages are applied in
- * another way than before, and logs that. */
+/*
+ * The options for a call now: writes them again if messages are applied in
+ * another way than before, and logs that.
+ */
 const char *inbox_update_options(Inbox *inbox) MUST_CHECK;
 
 /* ---- levels.c ---- */

@@ -46,15 +46,19 @@
 #define INBOX_SURVEY_US_WAIT (300 * MS_US) /* ... if the last was incomplete */
 #define INBOX_SURVEY_US_MIN	 (1 * SEC_US)  /* ... if metrics are requested */
 
-/* The consumer is served at least this often, idle or not: the group removes a
- * member that is not, after max.poll.interval.ms. */
+/*
+ * The consumer is served at least this often, idle or not: the group removes a
+ * member that is not, after max.poll.interval.ms.
+ */
 #define INBOX_SERVE_US	 (2 * SEC_US)
 #define INBOX_METRICS_US (3 * SEC_US) /* gauges are at least this old */
 #define INBOX_METRICS_KEEP_US \
 	(60 * SEC_US) /* renewed so long after a request */
 
-/* A batch that fails for so long is given up and read again: the consumer's
- * queue must be served, or the group waits for this relay. */
+/*
+ * A batch that fails for so long is given up and read again: the consumer's
+ * queue must be served, or the group waits for this relay.
+ */
 #define INBOX_GIVE_UP_US (30 * SEC_US)
 
 /*
@@ -67,8 +71,10 @@
 #define INBOX_ONE_BY_ONE_US (10 * SEC_US)
 #define INBOX_IMPATIENT_US	(60 * SEC_US)
 
-/* An answer that takes longer is a lost connection.  A batch may have to wait
- * for rows that an application has locked. */
+/*
+ * An answer that takes longer is a lost connection.  A batch may have to wait
+ * for rows that an application has locked.
+ */
 #define INBOX_ANSWER_US (60 * SEC_US)
 
 typedef enum InboxAction
@@ -197,16 +203,20 @@ void inbox_on_expired(InboxState *state, int64_t wait_us, int64_t now);
 void inbox_on_levels_failed(InboxState *state, int64_t now);
 /* Records of its topic were compared with the levels: the next call follows. */
 void inbox_on_levels_read(InboxState *state, int64_t now);
-/* pace_us: between two steps, 0 if the level stream is off; idle: there was
- * nothing to write */
+/*
+ * pace_us: between two steps, 0 if the level stream is off; idle: there was
+ * nothing to write
+ */
 void inbox_on_levels(InboxState *state, int64_t pace_us, bool idle,
 					 int64_t now);
 void inbox_on_metrics_wanted(InboxState *state, int64_t now);
 /* False: newer gauges are being read, or will be after the next request. */
 bool inbox_gauges_are_new(const InboxState *state, int64_t now);
 
-/* The first "applied" messages of the call; none: their try is on record now
- * and can begin.  True: the whole batch is applied, and can be freed. */
+/*
+ * The first "applied" messages of the call; none: their try is on record now
+ * and can begin.  True: the whole batch is applied, and can be freed.
+ */
 bool inbox_on_applied(InboxState *state, uint32_t applied,
 					  int64_t now) MUST_CHECK;
 void inbox_on_apply_error(InboxState *state, SqlClass class, int64_t now);

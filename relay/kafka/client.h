@@ -29,8 +29,10 @@ typedef const char *const KafkaProperties[][2];
 rd_kafka_conf_t *kafka_conf_new(const Config *config, KafkaProperties wishes,
 								KafkaProperties musts);
 
-/* A client with a given configuration, which it takes over; NULL and the
- * reason in error (KAFKA_ERROR_MAX bytes) if that fails. */
+/*
+ * A client with a given configuration, which it takes over; NULL and the
+ * reason in error (KAFKA_ERROR_MAX bytes) if that fails.
+ */
 rd_kafka_t *kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
 							 char *error) MUST_CHECK;
 
@@ -68,8 +70,10 @@ void kafka_queue_wakes(rd_kafka_queue_t *queue, LoopWake *wake);
 /* Passes a log event of librdkafka on to our log. */
 void kafka_log_event(rd_kafka_event_t *event, const char *module);
 
-/* The topic that a log event calls refused, or NULL (log_text.h); freed by the
- * caller. */
+/*
+ * The topic that a log event calls refused, or NULL (log_text.h); freed by the
+ * caller.
+ */
 char *kafka_refused_topic(rd_kafka_event_t *event) MUST_CHECK;
 
 /*

@@ -294,8 +294,10 @@ consumer_note_missing(Consumer *consumer, const rd_kafka_message_t *message)
 		log_warning("topic to consume does not exist topic=%s", topic);
 }
 
-/* Something is wrong with a partition, so it is placed again.  librdkafka skips
- * every record of a damaged batch. */
+/*
+ * Something is wrong with a partition, so it is placed again.  librdkafka skips
+ * every record of a damaged batch.
+ */
 static void
 consumer_take_disturbance(Consumer *consumer, Partition *partition,
 						  const rd_kafka_message_t *message)
@@ -431,8 +433,10 @@ consumer_take(Consumer *consumer)
 	return CONSUMER_MORE;
 }
 
-/* The headers are packed into one buffer: the answer is good until the next
- * call.  False if a header had to be left out. */
+/*
+ * The headers are packed into one buffer: the answer is good until the next
+ * call.  False if a header had to be left out.
+ */
 bool
 consumer_message(Consumer *consumer, uint32_t index, ApiMessage *to)
 {

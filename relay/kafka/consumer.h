@@ -20,8 +20,10 @@
 #define CONSUMER_BATCH_MESSAGES 500
 #define CONSUMER_BATCH_BYTES	(4 * 1024 * 1024)
 
-/* rebalance is called from within consumer_take(), the others from the loop.
- * surveyed: the broker has answered consumer_survey(). */
+/*
+ * rebalance is called from within consumer_take(), the others from the loop.
+ * surveyed: the broker has answered consumer_survey().
+ */
 typedef struct ConsumerHandlers
 {
 	void (*readable)(void *arg);
@@ -91,15 +93,19 @@ void consumer_change_free(ConsumerChange *change);
 
 void consumer_place(Consumer *consumer);
 
-/* Once it is placed: the last survey contradicts it; it read something that
+/*
+ * Once it is placed: the last survey contradicts it; it read something that
  * cannot be relied on, so it has to be placed again; it has a fingerprint for
- * the database. */
+ * the database.
+ */
 bool consumer_is_misplaced(const Consumer *consumer);
 bool consumer_is_disturbed(const Consumer *consumer);
 bool consumer_has_learned(const Consumer *consumer);
 
-/* Nothing was wrong since it was placed: forgets the last trouble, unless a
- * partition is held. */
+/*
+ * Nothing was wrong since it was placed: forgets the last trouble, unless a
+ * partition is held.
+ */
 void consumer_clear_trouble(Consumer *consumer);
 
 /* Takes over the user and the password of the configuration. */

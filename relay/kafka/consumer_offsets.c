@@ -141,9 +141,11 @@ consumer_recheck_missing(Consumer *consumer)
 	strings_free(topics);
 }
 
-/* A witness that retention has deleted proves nothing, and is replaced.  One
+/*
+ * A witness that retention has deleted proves nothing, and is replaced.  One
  * that a slow broker did not deliver is kept: the next one may belong to
- * another history already. */
+ * another history already.
+ */
 static void
 offsets_check_witness(const Consumer *consumer, Partition *partition)
 {
@@ -390,9 +392,10 @@ consumer_change_free(ConsumerChange *change)
 	*change = (ConsumerChange){0};
 }
 
-/* Whether the broker's offsets contradict those it was placed by.  A first
+/*
+ * Whether the broker's offsets contradict those it was placed by.  A first
  * offset past the next one does not: that record may be in the batch at hand.
- * */
+ */
 bool
 consumer_is_misplaced(const Consumer *consumer)
 {

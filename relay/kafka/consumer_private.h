@@ -94,8 +94,10 @@ Partition *consumer_partition(Consumer *consumer, const char *topic,
 void consumer_assign(Consumer							   *consumer,
 					 const rd_kafka_topic_partition_list_t *list);
 
-/* Something is wrong with the partition (NULL: with all): its messages are
- * ignored until it is placed again. */
+/*
+ * Something is wrong with the partition (NULL: with all): its messages are
+ * ignored until it is placed again.
+ */
 void consumer_disturb(Consumer *consumer, Partition *partition,
 					  const char *what);
 

@@ -22,12 +22,16 @@ typedef struct DeadLetter
 	bool		is_incomplete; /* its value is in the archive only */
 } DeadLetter;
 
-/* Of a record's headers, from which the texts are borrowed; NULL: it has
- * none. */
+/*
+ * Of a record's headers, from which the texts are borrowed; NULL: it has
+ * none.
+ */
 void dead_letter_read(const rd_kafka_headers_t *headers, DeadLetter *letter);
 
-/* The headers that the message had, its id, and how often it was sent back with
- * this time.  Owned by the caller. */
+/*
+ * The headers that the message had, its id, and how often it was sent back with
+ * this time.  Owned by the caller.
+ */
 rd_kafka_headers_t *dead_letter_headers(const rd_kafka_headers_t *headers,
 										int64_t redrives) MUST_CHECK;
 

@@ -44,8 +44,10 @@ rd_kafka_resp_err_t kafka_describe_group(rd_kafka_t *client, const char *group,
 										 const char *prefix, int wait_ms,
 										 KafkaGroup *to) MUST_CHECK;
 
-/* Its committed offsets of all partitions; NULL: no answer.  Freed by the
- * caller. */
+/*
+ * Its committed offsets of all partitions; NULL: no answer.  Freed by the
+ * caller.
+ */
 rd_kafka_topic_partition_list_t *kafka_describe_offsets(rd_kafka_t *client,
 														const char *group,
 														int wait_ms) MUST_CHECK;

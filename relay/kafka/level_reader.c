@@ -221,8 +221,10 @@ level_reader_trouble(const LevelReader *reader)
 	return reader->trouble.len > 0 ? reader->trouble.data : "";
 }
 
-/* The database that wrote the record.  NULL: none did; a name of another
- * length is no database's. */
+/*
+ * The database that wrote the record.  NULL: none did; a name of another
+ * length is no database's.
+ */
 static Slice
 level_reader_incarnation(const rd_kafka_message_t *message)
 {

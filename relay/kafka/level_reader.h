@@ -24,23 +24,29 @@ typedef struct LevelReader LevelReader;
 LevelReader *level_reader_new(Loop *loop);
 void		 level_reader_free(LevelReader *reader);
 
-/* Finds the topic's partitions, in the background, and reads each from its
- * first record, unless level_reader_begin() names another one before. */
+/*
+ * Finds the topic's partitions, in the background, and reads each from its
+ * first record, unless level_reader_begin() names another one before.
+ */
 bool level_reader_open(LevelReader *reader, const Config *config,
 					   Buf *error) MUST_CHECK;
 void level_reader_begin(LevelReader *reader, int32_t partition, int64_t offset);
 bool level_reader_is_open(const LevelReader *reader);
 
-/* Does not wait for a survey that runs; until it ends, the reader cannot be
- * opened. */
+/*
+ * Does not wait for a survey that runs; until it ends, the reader cannot be
+ * opened.
+ */
 void level_reader_close(LevelReader *reader);
 bool level_reader_is_closed(const LevelReader *reader);
 
 /* Takes over the user and the password of the configuration. */
 void level_reader_reconfigured(LevelReader *reader, const Config *config);
 
-/* The records that have arrived; how many.  A key that names no level may be
- * left out.  In place of headers each has its ce_incarnation, or none. */
+/*
+ * The records that have arrived; how many.  A key that names no level may be
+ * left out.  In place of headers each has its ce_incarnation, or none.
+ */
 uint32_t level_reader_take(LevelReader *reader, ApiBatch *batch) MUST_CHECK;
 
 /* Whether more records are left than the last batch could take. */

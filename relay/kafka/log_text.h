@@ -25,25 +25,33 @@ char *log_text_refused_topic(const char *facility, const char *text);
 /* The text without the name of the thread that wrote it. */
 const char *log_text_reason(const char *text);
 
-/* Whether it is about TLS, or names a property: rd_kafka_new() returns a text
- * and no code. */
+/*
+ * Whether it is about TLS, or names a property: rd_kafka_new() returns a text
+ * and no code.
+ */
 bool log_text_is_tls(const char *text);
 bool log_text_names(const char *text, const char *property);
 
-/* Whether a host has no address, or nothing listens there: the error is that
- * the broker does not respond. */
+/*
+ * Whether a host has no address, or nothing listens there: the error is that
+ * the broker does not respond.
+ */
 bool log_text_is_unknown_host(const char *text);
 bool log_text_is_refused_connection(const char *text);
 
-/* Whether the peer ended the connection during the TLS handshake: OpenSSL has
- * no other code for it than for a failed handshake. */
+/*
+ * Whether the peer ended the connection during the TLS handshake: OpenSSL has
+ * no other code for it than for a failed handshake.
+ */
 bool log_text_is_tls_eof(const char *text);
 
 /* Whether the peer refuses our certificate, or misses one: an alert of TLS. */
 bool log_text_is_own_certificate(const char *text);
 
-/* Whether the broker does not offer the SASL mechanism: the error code is that
- * of a wrong password. */
+/*
+ * Whether the broker does not offer the SASL mechanism: the error code is that
+ * of a wrong password.
+ */
 bool log_text_is_mechanism(const char *text);
 
 #endif

@@ -14,8 +14,10 @@
 
 #define LOG_MODULE "consumer"
 
-/* Placing one partition again pauses all others for a moment, so a partition
- * with a permanently damaged batch must not cause it all the time. */
+/*
+ * Placing one partition again pauses all others for a moment, so a partition
+ * with a permanently damaged batch must not cause it all the time.
+ */
 #define FAILURES_AT_ONCE 3
 #define HOLD_US			 (30 * SEC_US)
 

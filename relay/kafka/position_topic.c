@@ -217,8 +217,10 @@ position_take_record(const rd_kafka_message_t *message, Buf *record,
 		buf_add(record, message->payload, message->len);
 }
 
-/* Whether waiting does not help.  librdkafka steps over a damaged batch: what
- * it held would be missed. */
+/*
+ * Whether waiting does not help.  librdkafka steps over a damaged batch: what
+ * it held would be missed.
+ */
 static bool
 position_error_is_final(rd_kafka_resp_err_t error)
 {

@@ -46,12 +46,16 @@ rd_kafka_NewTopic_t *position_new_topic(const char *topic);
 
 rd_kafka_conf_t *position_reader_conf(const Config *config);
 
-/* Takes conf over; NULL, and why in *error, if that fails.  A consumer: where
- * a producer requests a topic, the broker may create it with its defaults. */
+/*
+ * Takes conf over; NULL, and why in *error, if that fails.  A consumer: where
+ * a producer requests a topic, the broker may create it with its defaults.
+ */
 rd_kafka_t *position_reader_new(rd_kafka_conf_t *conf, Buf *error) MUST_CHECK;
 
-/* Makes the topic if it is missing.  Waits; false, and why in *error, if it is
- * not there at the end. */
+/*
+ * Makes the topic if it is missing.  Waits; false, and why in *error, if it is
+ * not there at the end.
+ */
 bool position_ensure_topic(rd_kafka_t *reader, const char *topic,
 						   const atomic_bool *stop, Buf *error) MUST_CHECK;
 

@@ -54,8 +54,10 @@ Producer *producer_new(Loop *loop, Metrics *metrics,
 					   const ProducerHandlers *handlers, void *arg);
 void	  producer_free(Producer *producer);
 
-/* For topics that are tried, and tried again: one that is missing is not waited
- * for. */
+/*
+ * For topics that are tried, and tried again: one that is missing is not waited
+ * for.
+ */
 void producer_set_probing(Producer *producer);
 
 /*

@@ -33,8 +33,10 @@ rd_kafka_headers_t *record_headers(const EventRow *row, unsigned profile,
 bool headers_unpack(Slice packed, rd_kafka_headers_t *headers) MUST_CHECK;
 bool headers_pack(const rd_kafka_headers_t *headers, Buf *packed) MUST_CHECK;
 
-/* A message as the database takes it, its headers packed into *headers; false:
- * one of them had to be left out. */
+/*
+ * A message as the database takes it, its headers packed into *headers; false:
+ * one of them had to be left out.
+ */
 bool record_read(const rd_kafka_message_t *message, Buf *headers,
 				 ApiMessage *to);
 

@@ -90,8 +90,10 @@ survey_list_partitions(Survey *survey, const SurveyTopic *topic)
 	}
 }
 
-/* In place of each offset the one that is found, or RD_KAFKA_OFFSET_INVALID;
- * RD_KAFKA_OFFSET_END: nothing is as late as that. */
+/*
+ * In place of each offset the one that is found, or RD_KAFKA_OFFSET_INVALID;
+ * RD_KAFKA_OFFSET_END: nothing is as late as that.
+ */
 static void
 survey_find_offsets(Survey *survey, rd_kafka_topic_partition_list_t *list)
 {

@@ -32,8 +32,10 @@ typedef struct Survey Survey;
 Survey *survey_new(Loop *loop, LoopHandler done, void *arg);
 void	survey_free(Survey *survey);
 
-/* conf: for a client that reads witnesses; taken.  Between the two there may be
- * surveys. */
+/*
+ * conf: for a client that reads witnesses; taken.  Between the two there may be
+ * surveys.
+ */
 void survey_open(Survey *survey, rd_kafka_conf_t *conf);
 void survey_close(Survey *survey);
 

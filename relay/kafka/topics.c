@@ -235,8 +235,10 @@ topics_state(Topics *topics, Slice name)
 	return topic->answered || topics->unanswered ? TOPIC_DOUBTED : TOPIC_ASKED;
 }
 
-/* Topics not yet known to exist, at most CREATE_MAX: those first that the
- * broker has not answered for, so that many missing topics delay no other. */
+/*
+ * Topics not yet known to exist, at most CREATE_MAX: those first that the
+ * broker has not answered for, so that many missing topics delay no other.
+ */
 static size_t
 topics_list_unconfirmed(Topics *topics, rd_kafka_NewTopic_t **missing)
 {
@@ -301,8 +303,10 @@ topics_create_missing(void *arg)
 	rd_kafka_NewTopic_destroy_array(missing, count);
 }
 
-/* Without the right to create it, a topic may well exist: if it does not, its
- * first event is refused. */
+/*
+ * Without the right to create it, a topic may well exist: if it does not, its
+ * first event is refused.
+ */
 static void
 topics_take_forbidden(Topic *topic)
 {

@@ -13,8 +13,10 @@
 #include "kafka/client.h"
 #include "kafka/record.h"
 
-/* Topics that a producer may have; the next producer begins with none.  Events
- * of a further topic are refused, so that topic is held. */
+/*
+ * Topics that a producer may have; the next producer begins with none.  Events
+ * of a further topic are refused, so that topic is held.
+ */
 #define TOPICS_MAX 4096
 
 typedef struct Topic
@@ -39,8 +41,10 @@ void	topics_free(Topics *topics); /* they are closed */
 void topics_open(Topics *topics, rd_kafka_t *producer, rd_kafka_queue_t *queue);
 void topics_close(Topics *topics);
 
-/* The topic is to be there with any producer, and is trusted; if it is missing,
- * it is created with the broker's defaults, or compacted. */
+/*
+ * The topic is to be there with any producer, and is trusted; if it is missing,
+ * it is created with the broker's defaults, or compacted.
+ */
 void topics_want(Topics *topics, const char *name, bool compacted);
 
 /* A request for a topic, with the broker's defaults, or compacted. */

@@ -102,8 +102,10 @@ transaction_call(Transaction *transaction, Call *call)
 	loop_thread(&call->thread, transaction_call_run, call);
 }
 
-/* Joins the thread, which is at its end if it has set "ended", and takes the
- * call out of its list, where link leads to it. */
+/*
+ * Joins the thread, which is at its end if it has set "ended", and takes the
+ * call out of its list, where link leads to it.
+ */
 static void
 transaction_reap(Transaction *transaction, Call **link)
 {

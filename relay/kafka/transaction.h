@@ -38,8 +38,10 @@ Transaction *transaction_new(Loop *loop, const TransactionHandlers *handlers,
 /* It is closed.  Waits, about a second, for calls that were left. */
 void transaction_free(Transaction *transaction);
 
-/* A producer that belongs to the transaction; conf and error are as in
- * kafka_client_new(). */
+/*
+ * A producer that belongs to the transaction; conf and error are as in
+ * kafka_client_new().
+ */
 rd_kafka_t *transaction_producer_new(Transaction	 *transaction,
 									 rd_kafka_conf_t *conf,
 									 char			 *error) MUST_CHECK;

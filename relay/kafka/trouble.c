@@ -28,8 +28,10 @@ trouble_error(rd_kafka_t *client UNUSED, int error, const char *reason,
 	pthread_mutex_unlock(&trouble->lock);
 }
 
-/* In a thread of librdkafka's.  A connection that ends before an answer makes a
- * line of the log, and no event. */
+/*
+ * In a thread of librdkafka's.  A connection that ends before an answer makes a
+ * line of the log, and no event.
+ */
 static void
 trouble_log(const rd_kafka_t *client, int level UNUSED, const char *facility,
 			const char *text)

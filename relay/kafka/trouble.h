@@ -29,8 +29,10 @@ typedef struct KafkaTrouble
 	int					verdict;		  /* OpenSSL's number of that */
 } KafkaTrouble;
 
-/* Before the client is made of conf, whose opaque it takes; trouble has to
- * outlive the client. */
+/*
+ * Before the client is made of conf, whose opaque it takes; trouble has to
+ * outlive the client.
+ */
 void kafka_trouble_init(KafkaTrouble *trouble, const Config *config,
 						rd_kafka_conf_t *conf);
 
@@ -40,8 +42,10 @@ void kafka_trouble_poll(KafkaTrouble *trouble, rd_kafka_t *client);
 /* Whether waiting is of no use: credentials and certificates. */
 bool kafka_trouble_is_final(KafkaTrouble *trouble);
 
-/* Whether an error may pass by itself, as while a broker starts and after a
- * topic was created. */
+/*
+ * Whether an error may pass by itself, as while a broker starts and after a
+ * topic was created.
+ */
 bool kafka_error_passes(rd_kafka_resp_err_t error);
 
 /*
@@ -58,8 +62,10 @@ void kafka_trouble_advise(KafkaTrouble *trouble, Buf *to);
 void kafka_advise(const Config *config, rd_kafka_resp_err_t error,
 				  const char *text, Buf *to);
 
-/* Whether this librdkafka can use the configured SCRAM with older brokers only;
- * a phrase why, with the next step. */
+/*
+ * Whether this librdkafka can use the configured SCRAM with older brokers only;
+ * a phrase why, with the next step.
+ */
 bool kafka_scram_is_limited(const Config *config) MUST_CHECK;
 void kafka_describe_scram(Buf *to);
 

@@ -35,8 +35,10 @@ struct WatchedClient
 
 /* ---- in librdkafka's threads ------------------------------------------- */
 
-/* Requests that Kafka takes for a part of the present transaction whenever they
- * arrive; it distinguishes all others. */
+/*
+ * Requests that Kafka takes for a part of the present transaction whenever they
+ * arrive; it distinguishes all others.
+ */
 static bool
 watched_is_of_transaction(int16_t request)
 {

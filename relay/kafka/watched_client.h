@@ -38,8 +38,10 @@ void watched_client_free(WatchedClient *client);
 
 rd_kafka_t *watched_client_handle(const WatchedClient *client);
 
-/* Fences every earlier producer of its transactional.id.  A broker that is down
- * is no failure within so many slices, of a second each. */
+/*
+ * Fences every earlier producer of its transactional.id.  A broker that is down
+ * is no failure within so many slices, of a second each.
+ */
 bool watched_client_init(WatchedClient *client, int slices_max,
 						 const atomic_bool *left, WatchedResult *result);
 

@@ -10,8 +10,10 @@
 
 #define LOG_MODULE "outbox"
 
-/* pgstock.max_event_bytes may be raised at any time; a producer has one limit
- * as long as it lives. */
+/*
+ * pgstock.max_event_bytes may be raised at any time; a producer has one limit
+ * as long as it lives.
+ */
 void
 outbox_take_limit(Outbox *outbox, int64_t max_event_bytes)
 {
@@ -214,9 +216,11 @@ outbox_take_answer(Outbox *outbox, PGresult *result)
 	return false;
 }
 
-/* A position that is foreign or damaged stops the whole relay: nothing may be
+/*
+ * A position that is foreign or damaged stops the whole relay: nothing may be
  * skipped, nothing consumed, before a person has decided.  So does an outbox
- * that another program publishes: no relay leads, which the upkeep needs. */
+ * that another program publishes: no relay leads, which the upkeep needs.
+ */
 void
 outbox_take_error(Outbox *outbox, const char *sqlstate, const PGresult *result)
 {

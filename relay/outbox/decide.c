@@ -52,8 +52,10 @@ outbox_store(OutboxState *state, int64_t now)
 	return outbox_ask(state, OUTBOX_STORE, now);
 }
 
-/* A window is opened in the ring when its first page is at hand: as many as
- * there are pages may be on the way. */
+/*
+ * A window is opened in the ring when its first page is at hand: as many as
+ * there are pages may be on the way.
+ */
 static bool
 outbox_may_ask_window(const OutboxState *state)
 {
@@ -90,8 +92,10 @@ outbox_pace(const OutboxState *state)
 	return Min(Max(pace, (int64_t) gathers), OUTBOX_AWAKE_MAX_US);
 }
 
-/* A look for sleep holds off writers that commit meanwhile: not where there was
- * something just before. */
+/*
+ * A look for sleep holds off writers that commit meanwhile: not where there was
+ * something just before.
+ */
 static OutboxAction
 outbox_look(OutboxState *state, int64_t now)
 {

@@ -15,8 +15,10 @@
 
 typedef struct HeldLane HeldLane;
 
-/* config is borrowed, and so is state, which the lane reports to, and the
- * outbox's producer, which is informed of resumed topics */
+/*
+ * config is borrowed, and so is state, which the lane reports to, and the
+ * outbox's producer, which is informed of resumed topics
+ */
 HeldLane *held_lane_new(Loop *loop, const Config *config, Metrics *metrics,
 						OutboxState *state, Producer *main);
 void	  held_lane_free(HeldLane *lane);

@@ -7,8 +7,10 @@
  */
 #include "outbox/state.h"
 
-/* No pause where the topic is held from now on: that is not to be tried again,
- * and the others need not wait. */
+/*
+ * No pause where the topic is held from now on: that is not to be tried again,
+ * and the others need not wait.
+ */
 bool
 outbox_on_refused(OutboxState *state, const char *topic, const char *reason,
 				  int64_t now)

@@ -253,8 +253,10 @@ held_ask_asides(Held *held)
 	held->aside_asked = held->aside_count;
 }
 
-/* Those from before a rewind are stored too: they are read again, and to set
- * aside twice is no harm. */
+/*
+ * Those from before a rewind are stored too: they are read again, and to set
+ * aside twice is no harm.
+ */
 void
 held_asides_stored(Held *held)
 {
@@ -310,8 +312,10 @@ held_tick(Held *held, int64_t now)
 		held_fail(held, "the broker does not answer", now);
 }
 
-/* Topics refused less often are tried first, so that topics which the broker
- * never accepts do not delay the others. */
+/*
+ * Topics refused less often are tried first, so that topics which the broker
+ * never accepts do not delay the others.
+ */
 static bool
 held_is_before(const HeldTopic *topic, const HeldTopic *other)
 {

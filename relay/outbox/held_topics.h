@@ -34,19 +34,25 @@
 
 #include "common/backoff.h"
 
-/* With so many topics held, no event is sent to a topic that is not known to
+/*
+ * With so many topics held, no event is sent to a topic that is not known to
  * exist: each further refusal delays all other topics for seconds, and an
- * application may name as many topics as it likes. */
+ * application may name as many topics as it likes.
+ */
 #define HELD_SUSPECTS 4
 
-/* After so many refusals in that time, no event is sent to a topic that has not
+/*
+ * After so many refusals in that time, no event is sent to a topic that has not
  * taken one before: one that exists may be refused too, and each refusal costs
- * all topics a producer. */
+ * all topics a producer.
+ */
 #define HELD_REFUSALS_MAX 4
 #define HELD_REFUSALS_US  (60 * SEC_US)
 
-/* A further topic is not held: the outbox waits for it, as for a broker that is
- * down, until one of these topics is resumed or its events are discarded. */
+/*
+ * A further topic is not held: the outbox waits for it, as for a broker that is
+ * down, until one of these topics is resumed or its events are discarded.
+ */
 #define HELD_TOPICS_MAX 10000
 
 #define HELD_ASIDES_MAX 1024 /* set aside and not yet stored */
@@ -132,8 +138,10 @@ void held_stop(Held *held);
 /* The topics that the database holds are all loaded. */
 void held_loaded(Held *held);
 
-/* From the database; or refused now, false if it was held already or if
- * HELD_TOPICS_MAX others are. */
+/*
+ * From the database; or refused now, false if it was held already or if
+ * HELD_TOPICS_MAX others are.
+ */
 void held_load(Held *held, const char *topic, const char *reason, int64_t now);
 bool held_refused(Held *held, const char *topic, const char *reason,
 				  int64_t now);
@@ -141,8 +149,10 @@ bool held_refused(Held *held, const char *topic, const char *reason,
 /* Whether a topic is not held and cannot be. */
 bool held_has_no_room(const Held *held, const char *topic);
 
-/* Whether a topic not known to exist is to be held without a try; and one that
- * is, but has not taken an event. */
+/*
+ * Whether a topic not known to exist is to be held without a try; and one that
+ * is, but has not taken an event.
+ */
 bool held_suspects(const Held *held);
 bool held_is_wary(const Held *held, int64_t now);
 
@@ -159,8 +169,10 @@ HeldRoute held_route(Held *held, const char *topic) MUST_CHECK;
 /* An event's place in the ring, to be acknowledged when it is stored. */
 void held_put_aside(Held *held, uint64_t id, int64_t seq);
 
-/* All that there are by now are to be stored; they are.  The ids of the latter
- * are the first held->aside_asked until then. */
+/*
+ * All that there are by now are to be stored; they are.  The ids of the latter
+ * are the first held->aside_asked until then.
+ */
 void held_ask_asides(Held *held);
 void held_asides_stored(Held *held);
 
@@ -174,8 +186,10 @@ bool held_on_page(Held *held, uint32_t rows, bool full, int64_t now) MUST_CHECK;
 bool held_may_send(const Held *held);
 void held_on_sent(Held *held, int64_t seq);
 void held_on_acked(Held *held, uint64_t row, int64_t now);
-/* The lane's producer is there; it takes no more until an acknowledgement; it
- * was closed, as the lane is idle. */
+/*
+ * The lane's producer is there; it takes no more until an acknowledgement; it
+ * was closed, as the lane is idle.
+ */
 void held_on_lane_up(Held *held);
 void held_on_lane_full(Held *held);
 void held_on_lane_closed(Held *held);

@@ -23,8 +23,10 @@
 
 /* windows with events in flight; each holds a text of some hundred bytes */
 #define IN_FLIGHT_WINDOWS_MAX 64
-/* with so many bytes on their way, no further event follows; librdkafka's own
- * limit counts neither keys nor headers */
+/*
+ * with so many bytes on their way, no further event follows; librdkafka's own
+ * limit counts neither keys nor headers
+ */
 #define IN_FLIGHT_BYTES_MAX ((uint64_t) 16 * 1024 * 1024)
 
 typedef struct InFlightEvent
@@ -74,8 +76,10 @@ typedef struct OutboxPosition
 void in_flight_init(InFlight *in_flight, uint32_t capacity);
 void in_flight_fini(InFlight *in_flight);
 
-/* Forgets all events and windows.  Later acknowledgements for them are
- * recognized by their ids and ignored. */
+/*
+ * Forgets all events and windows.  Later acknowledgements for them are
+ * recognized by their ids and ignored.
+ */
 void in_flight_reset(InFlight *in_flight);
 
 bool	 in_flight_has_room(const InFlight *in_flight);
@@ -100,8 +104,10 @@ uint32_t in_flight_unarrived(const InFlight *in_flight);
 /* The oldest event not passed; those from it to in_flight_next_id() fly. */
 uint64_t in_flight_first_id(const InFlight *in_flight);
 
-/* The position behind all that was pushed, acknowledged or not; something is
- * in flight. */
+/*
+ * The position behind all that was pushed, acknowledged or not; something is
+ * in flight.
+ */
 OutboxPosition in_flight_end(InFlight *in_flight);
 
 /* The position, if it differs from the stored one. */
@@ -111,8 +117,10 @@ bool in_flight_position(InFlight	   *in_flight,
 /* Whether the difference is more than empty windows, which can wait. */
 bool in_flight_position_counts(const InFlight *in_flight);
 
-/* The position was handed to the database.  If that fails, everything starts
- * again from what is stored there: in_flight_reset(). */
+/*
+ * The position was handed to the database.  If that fails, everything starts
+ * again from what is stored there: in_flight_reset().
+ */
 void in_flight_stored(InFlight *in_flight);
 
 #endif

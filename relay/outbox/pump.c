@@ -251,8 +251,10 @@ outbox_refused(Outbox *outbox, const EventRow *row, ProducerResult result)
 	free(why);
 }
 
-/* The limit was higher when the event was written, whatever it is now, and
- * whatever our session knows of it: the next producer takes the event. */
+/*
+ * The limit was higher when the event was written, whatever it is now, and
+ * whatever our session knows of it: the next producer takes the event.
+ */
 static void
 outbox_too_large(Outbox *outbox, const EventRow *row)
 {

@@ -46,8 +46,10 @@ struct Outbox
 	LogThrottle	  producer_throttle;
 };
 
-/* in failure.c: everything starts again, from the connection or the producer;
- * or the process ends */
+/*
+ * in failure.c: everything starts again, from the connection or the producer;
+ * or the process ends
+ */
 void outbox_db_failed(Outbox *outbox, const char *why);
 void outbox_producer_failed(Outbox *outbox, const char *why);
 void outbox_take_limit(Outbox *outbox, int64_t max_event_bytes);

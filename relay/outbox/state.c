@@ -60,8 +60,10 @@ outbox_on_settings(OutboxState *state, int64_t poll_us, uint32_t page_rows_max,
 
 /* ---- predicates -------------------------------------------------------- */
 
-/* A report of the producer is outstanding.  A full producer counts: after a
- * lost connection it may hold events that are no longer in flight here. */
+/*
+ * A report of the producer is outstanding.  A full producer counts: after a
+ * lost connection it may hold events that are no longer in flight here.
+ */
 bool
 outbox_awaits_report(const OutboxState *state)
 {
@@ -110,8 +112,10 @@ outbox_on_down(OutboxState *state, int64_t now)
 	state->epoch = 0;
 	state->prompt = state->called = false; /* they call the next leader */
 	state->pump = PUMP_DOWN;
-	/* Between the beginnings of two tries: one that waited for a frozen server
-	 * was pause enough. */
+	/*
+	 * Between the beginnings of two tries: one that waited for a frozen server
+	 * was pause enough.
+	 */
 	state->connect_at = Max(now, tried_at + backoff_failed(&state->db_retry));
 }
 

@@ -55,35 +55,47 @@
 /* The position is stored after this time or number of events. */
 #define OUTBOX_STORE_US		(200 * MS_US)
 #define OUTBOX_STORE_EVENTS 10000
-/* ... and this soon while a session waits for an event (wait_for_event), but in
- * one of so many parts of the time at most: a thousand waiters make it slow. */
+/*
+ * ... and this soon while a session waits for an event (wait_for_event), but in
+ * one of so many parts of the time at most: a thousand waiters make it slow.
+ */
 #define OUTBOX_STORE_PROMPT_US	  (2 * MS_US)
 #define OUTBOX_STORE_PROMPT_SHARE 2
-/* ... and this often when only empty windows went by: the oldest snapshot that
- * the database must remember moves on even where no event is written. */
+/*
+ * ... and this often when only empty windows went by: the oldest snapshot that
+ * the database must remember moves on even where no event is written.
+ */
 #define OUTBOX_STORE_IDLE_US (60 * SEC_US)
 
-/* A transaction is committed as soon as no further row is at hand, but after
- * this time in any case, or when the ring is full. */
+/*
+ * A transaction is committed as soon as no further row is at hand, but after
+ * this time in any case, or when the ring is full.
+ */
 #define OUTBOX_COMMIT_US (100 * MS_US)
 
 #define OUTBOX_LEAD_US	(1 * SEC_US)   /* between two tries to lead */
 #define OUTBOX_STALL_US (120 * SEC_US) /* in flight and nothing acknowledged */
 
-/* An answer that takes longer is a lost connection: a leader that does not
- * reach its database steps down. */
+/*
+ * An answer that takes longer is a lost connection: a leader that does not
+ * reach its database steps down.
+ */
 #define OUTBOX_ANSWER_US (10 * SEC_US)
 
-/* A session without a query for so long is ended by the server, and its lead
- * with it: its relay may be frozen, while its kernel answers for it. */
+/*
+ * A session without a query for so long is ended by the server, and its lead
+ * with it: its relay may be frozen, while its kernel answers for it.
+ */
 #define OUTBOX_IDLE_MS 10000
 /* So the relay sends a query at least this often. */
 #define OUTBOX_BEAT_US (3 * SEC_US)
 
-/* An awake relay looks again after this time, later where there is much
+/*
+ * An awake relay looks again after this time, later where there is much
  * (outbox_pace), and twice as long for each look that found nothing, up to the
  * longest; after so many it tries to sleep.  Writers do not need to wake it
- * then: a gap of a few ms costs them nothing. */
+ * then: a gap of a few ms costs them nothing.
+ */
 #define OUTBOX_AWAKE_US		500
 #define OUTBOX_GATHER_US	750 /* for each event that arrives in a ms */
 #define OUTBOX_AWAKE_MAX_US (10 * MS_US)
@@ -212,8 +224,10 @@ void outbox_on_settings(OutboxState *state, int64_t poll_us,
 OutboxAction outbox_next(OutboxState *state, int64_t now) MUST_CHECK;
 int64_t		 outbox_deadline(const OutboxState *state);
 
-/* Predicates: a report of the producer is outstanding; there is something to
- * commit, and nothing in its way. */
+/*
+ * Predicates: a report of the producer is outstanding; there is something to
+ * commit, and nothing in its way.
+ */
 bool outbox_awaits_report(const OutboxState *state);
 bool outbox_may_commit(const OutboxState *state);
 
@@ -232,8 +246,10 @@ void outbox_on_down(OutboxState *state, int64_t now);
 void outbox_on_step_done(OutboxState *state, int64_t now);
 void outbox_on_position(OutboxState *state, const char *window, int64_t seq,
 						bool finished, int64_t now);
-/* The first part of the answer to OUTBOX_LOOK, the window.  True: the second
- * part follows at once, by outbox_on_page(). */
+/*
+ * The first part of the answer to OUTBOX_LOOK, the window.  True: the second
+ * part follows at once, by outbox_on_page().
+ */
 bool outbox_on_window(OutboxState *state, const char *window) MUST_CHECK;
 /* asleep: the window is empty, and outbox_on_wake() will follow */
 void outbox_on_sleep(OutboxState *state, const char *window, bool asleep,
@@ -244,8 +260,10 @@ void outbox_on_wake(OutboxState *state);
 /* A session waits for an event: the position is stored as soon as it moves. */
 void outbox_on_waiter(OutboxState *state);
 
-/* Bytes: of payloads and headers.  False: the rows are of no use (there are
- * none, or the producer was lost meanwhile) and need not be kept. */
+/*
+ * Bytes: of payloads and headers.  False: the rows are of no use (there are
+ * none, or the producer was lost meanwhile) and need not be kept.
+ */
 bool outbox_on_page(OutboxState *state, uint32_t rows, size_t bytes,
 					int64_t last_seq) MUST_CHECK;
 
@@ -265,21 +283,27 @@ void outbox_on_committed(OutboxState *state, int64_t now);
 /* The row of the oldest page to be produced or set aside now, or -1. */
 int64_t outbox_row(const OutboxState *state);
 
-/* The row was taken by the producer, or is to be set aside (held_route); true
- * if its page is finished with. */
+/*
+ * The row was taken by the producer, or is to be set aside (held_route); true
+ * if its page is finished with.
+ */
 bool outbox_on_produced(OutboxState *state, int64_t seq, int64_t created_us,
 						uint32_t bytes, int64_t now) MUST_CHECK;
 bool outbox_on_aside(OutboxState *state, int64_t seq, int64_t created_us,
 					 int64_t now) MUST_CHECK;
 
-/* The producer is lost because the broker refused a record of this topic.
- * False: that is nothing new, and a failure like another. */
+/*
+ * The producer is lost because the broker refused a record of this topic.
+ * False: that is nothing new, and a failure like another.
+ */
 bool outbox_on_refused(OutboxState *state, const char *topic,
 					   const char *reason, int64_t now) MUST_CHECK;
 
-/* Nothing of this topic was sent yet, and nothing is to be: it is held, and
+/*
+ * Nothing of this topic was sent yet, and nothing is to be: it is held, and
  * the producer goes on.  False: too many topics are held, which is a failure
- * like another. */
+ * like another.
+ */
 bool outbox_on_doubted(OutboxState *state, const char *topic,
 					   const char *reason, int64_t now) MUST_CHECK;
 

@@ -241,8 +241,10 @@ read_cell(const char *at, Buf *cell)
 	return at + 1;
 }
 
-/* Whether a cell, for a reader that also separates by ';', a tab or '|', begins
- * here and is a formula. */
+/*
+ * Whether a cell, for a reader that also separates by ';', a tab or '|', begins
+ * here and is a formula.
+ */
 static bool
 is_formula(const char *cell, const char *at)
 {

@@ -130,8 +130,10 @@ the_oldest_goes_first(void **state)
 	assert_int_equal(gives_up(world), 1);
 }
 
-/* Whatever the one of another address has not done: one address would else send
- * a request on each of its connections, and keep all others out. */
+/*
+ * Whatever the one of another address has not done: one address would else send
+ * a request on each of its connections, and keep all others out.
+ */
 static void
 an_address_with_too_many_gives_one_up(void **state)
 {
@@ -147,8 +149,10 @@ an_address_with_too_many_gives_one_up(void **state)
 	assert_int_equal(gives_up(world), 0);
 }
 
-/* The story: thousands of IPv6 networks, with a connection each, took the
- * places of a reverse proxy's connections, for its address had the most. */
+/*
+ * The story: thousands of IPv6 networks, with a connection each, took the
+ * places of a reverse proxy's connections, for its address had the most.
+ */
 static void
 many_addresses_do_not_displace_a_proxy(void **state)
 {

@@ -24,8 +24,10 @@
 #define LISTEN_US 4000 /* at most */
 #define PROCESSES 6
 
-/* In place of the library's: the time between bind() and listen() is one in
- * which others run. */
+/*
+ * In place of the library's: the time between bind() and listen() is one in
+ * which others run.
+ */
 int
 listen(int fd, int backlog)
 {
@@ -33,8 +35,10 @@ listen(int fd, int backlog)
 	return (int) syscall(SYS_listen, fd, backlog);
 }
 
-/* In a process of its own: begins when the pipe is closed, reports whether it
- * listens, and waits to be killed. */
+/*
+ * In a process of its own: begins when the pipe is closed, reports whether it
+ * listens, and waits to be killed.
+ */
 static void
 listen_at_once(const char *address, int begin, int report)
 {

@@ -363,8 +363,10 @@ give(World *world, int session, const char *sqlstate)
 	world->busy[session] = false;
 }
 
-/* The session has forgotten its statements, or another one has: twice the batch
- * is sent again as it is. */
+/*
+ * The session has forgotten its statements, or another one has: twice the batch
+ * is sent again as it is.
+ */
 static void
 a_batch_that_met_a_stale_session_is_sent_again(void **state UNUSED)
 {
@@ -390,8 +392,10 @@ a_batch_that_met_a_stale_session_is_sent_again(void **state UNUSED)
 	free_world(world);
 }
 
-/* A lock that is waited for in vain: each product goes by itself then, and the
- * one that is locked waits apart from the others, until it is free. */
+/*
+ * A lock that is waited for in vain: each product goes by itself then, and the
+ * one that is locked waits apart from the others, until it is free.
+ */
 static void
 a_locked_product_waits_apart(void **state UNUSED)
 {

@@ -185,8 +185,10 @@ test_a_purchase_makes_a_look_useless(void **state)
 	look_until_refused(world);
 }
 
-/* A purchase waits where the last look is old, and no longer than a look that
- * began after it. */
+/*
+ * A purchase waits where the last look is old, and no longer than a look that
+ * began after it.
+ */
 static void
 test_a_purchase_waits_for_a_look(void **state)
 {
@@ -227,8 +229,10 @@ test_an_old_look_decides_nothing(void **state)
 	assert_true(sold_out_take(world->sold_out, &world->request, true));
 	answer_sold_out(&work);
 	assert_int_equal(world->http.status, 0);
-	/* the next one does, or an error sends it to the database, in a session of
-	 * its role */
+	/*
+	 * the next one does, or an error sends it to the database, in a session of
+	 * its role
+	 */
 	assert_true(sold_out_next(world->sold_out, &work));
 	work.done(work.arg, &(PoolAnswer){.error = "the session broke"});
 	assert_int_equal(world->http.status, 0);

@@ -14,8 +14,10 @@
 static InboxState inbox;
 static int64_t	  now = SEC_US;
 
-/* The next action, after an idle consumer is served and a broker has answered
- * at once that its offsets fit. */
+/*
+ * The next action, after an idle consumer is served and a broker has answered
+ * at once that its offsets fit.
+ */
 static inline InboxAction
 next_action(void)
 {

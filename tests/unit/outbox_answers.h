@@ -52,8 +52,10 @@ answer_position(Relay *relay)
 	free(window);
 }
 
-/* A transaction of the session ends that neither falls asleep nor writes: it
- * releases the hint lock. */
+/*
+ * A transaction of the session ends that neither falls asleep nor writes: it
+ * releases the hint lock.
+ */
 static inline void
 release_hint_lock(Relay *relay)
 {
@@ -236,8 +238,10 @@ answer(Relay *relay)
 		release_hint_lock(relay);
 }
 
-/* The session reads its notifications when it is idle; its message to the
- * client may take a moment. */
+/*
+ * The session reads its notifications when it is idle; its message to the
+ * client may take a moment.
+ */
 static inline void
 notify(Relay *relay)
 {

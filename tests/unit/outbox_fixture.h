@@ -90,8 +90,9 @@ open_window(const char *window)
 	assert_true(outbox_on_window(&outbox, window));
 }
 
-/* As after a look that found nothing, while no transaction is about to commit.
- * */
+/*
+ * As after a look that found nothing, while no transaction is about to commit.
+ */
 static inline void
 doze(void)
 {
@@ -140,8 +141,10 @@ produce_page(int64_t first_seq)
 	return id;
 }
 
-/* Produces a window of that many rows, seq from 1 on, and then idles; returns
- * the first id. */
+/*
+ * Produces a window of that many rows, seq from 1 on, and then idles; returns
+ * the first id.
+ */
 static inline uint64_t
 fly_window(const char *window, uint32_t rows)
 {

@@ -355,8 +355,10 @@ broker_commit(Producer *producer)
 	world.transactions.committed++;
 }
 
-/* The partition takes the producer's next record, if there is one; a seq that
- * it refuses, or 0. */
+/*
+ * The partition takes the producer's next record, if there is one; a seq that
+ * it refuses, or 0.
+ */
 static inline int64_t
 broker_take(Producer *producer, uint32_t partition)
 {

@@ -185,8 +185,10 @@ first_header_counts(void **state UNUSED)
 	rd_kafka_headers_destroy(headers);
 }
 
-/* A replayed event counts as present although its record is lost; a lost copy
- * needs a later copy. */
+/*
+ * A replayed event counts as present although its record is lost; a lost copy
+ * needs a later copy.
+ */
 static void
 a_copy_stands_for_what_was_lost(void **state UNUSED)
 {

@@ -138,8 +138,10 @@ name_servers(const char *path, const char *hosts, const char *ports)
 	fclose(file);
 }
 
-/* The story: after the first server that did not answer, the order was kept for
- * the life of the process, and with it servers that were named no more. */
+/*
+ * The story: after the first server that did not answer, the order was kept for
+ * the life of the process, and with it servers that were named no more.
+ */
 static void
 an_edit_of_the_service_s_file_counts(void **state UNUSED)
 {

@@ -43,8 +43,10 @@ put_text(PGresult *result, int row, int column, const char *text)
 			   text != NULL ? (int) strlen(text) : -1);
 }
 
-/* The database's answer for two partitions (-1: not known); for the second with
- * the fingerprint of the record before, and of the one at offset 2, if any. */
+/*
+ * The database's answer for two partitions (-1: not known); for the second with
+ * the fingerprint of the record before, and of the one at offset 2, if any.
+ */
 static PGresult *
 offsets_with(int64_t of_partition_0, int64_t of_partition_1,
 			 const char *fingerprint, const char *witness)
@@ -109,9 +111,11 @@ survey_lagging(Fixture *fixture, int answers)
 	survey(fixture, offsets(-1, -1, NULL), FIRST_OFFSET_LATEST);
 }
 
-/* Of a hundred messages in two partitions, of a topic that is new to the
+/*
+ * Of a hundred messages in two partitions, of a topic that is new to the
  * database; the mock cluster takes seconds to let a member in, so this is part
- * of the one test below. */
+ * of the one test below.
+ */
 static void
 check_beginnings(Fixture *fixture, int64_t first_offset, int64_t sum)
 {
@@ -128,8 +132,10 @@ check_beginnings(Fixture *fixture, int64_t first_offset, int64_t sum)
 	assert_false(consumer_wants_change(fixture->consumer));
 }
 
-/* A leader that was just elected may know a lower end than there is, and says
- * so: nothing begins before one answers that knows it. */
+/*
+ * A leader that was just elected may know a lower end than there is, and says
+ * so: nothing begins before one answers that knows it.
+ */
 static void
 check_lagging_leader(Fixture *fixture)
 {
@@ -191,8 +197,10 @@ check_refuted(Fixture *fixture)
 	consumer_change_free(&change);
 }
 
-/* The record before is the same, but an older one is not: the relay that read
- * on in another history ended before it noticed. */
+/*
+ * The record before is the same, but an older one is not: the relay that read
+ * on in another history ended before it noticed.
+ */
 static void
 check_witness(Fixture *fixture)
 {

@@ -44,8 +44,10 @@ formulas_are_not(void **state UNUSED)
 	expect_cell("'=1", "\"'=1\"");
 }
 
-/* Read with ';' or a tab between cells, as by a spreadsheet of another
- * language, a part of a cell of ours is a cell. */
+/*
+ * Read with ';' or a tab between cells, as by a spreadsheet of another
+ * language, a part of a cell of ours is a cell.
+ */
 static void
 formulas_behind_another_separator_are_not(void **state UNUSED)
 {

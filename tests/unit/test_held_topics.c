@@ -214,8 +214,10 @@ a_try_without_an_answer_ends(void **state UNUSED)
 	assert_true(outbox.held.topics[0]->try_at > now);
 }
 
-/* All events set aside are published: the outbox waits before the topic's next
- * event until those set aside meanwhile are published too. */
+/*
+ * All events set aside are published: the outbox waits before the topic's next
+ * event until those set aside meanwhile are published too.
+ */
 static void
 mended_it_is_caught_up_with_and_flows(void **state UNUSED)
 {
@@ -348,8 +350,10 @@ many_held_topics_make_it_suspicious(void **state UNUSED)
 	assert_false(outbox_on_refused(&outbox, "t00", "again", now));
 }
 
-/* A role may name topics that exist, and that the relay may not write: their
- * refusals delay the others for a bounded time. */
+/*
+ * A role may name topics that exist, and that the relay may not write: their
+ * refusals delay the others for a bounded time.
+ */
 static void
 many_refusals_make_it_wary(void **state UNUSED)
 {

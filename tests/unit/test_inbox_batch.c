@@ -24,8 +24,10 @@ a_batch_is_applied_whole_and_committed(void **state UNUSED)
 	inbox_on_committed(&inbox);
 }
 
-/* The database applies as many messages as fit into one transaction; none when
- * it first records the try. */
+/*
+ * The database applies as many messages as fit into one transaction; none when
+ * it first records the try.
+ */
 static void
 the_rest_of_a_batch_follows(void **state UNUSED)
 {

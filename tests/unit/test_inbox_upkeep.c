@@ -13,8 +13,10 @@ lead(void)
 	inbox.levels_at = NEVER;
 }
 
-/* The next action while messages arrive without end; it fetches and applies
- * them. */
+/*
+ * The next action while messages arrive without end; it fetches and applies
+ * them.
+ */
 static InboxAction
 step_in_a_flood(int64_t step_us, int *applied)
 {
@@ -33,8 +35,10 @@ step_in_a_flood(int64_t step_us, int *applied)
 	return action;
 }
 
-/* Under a stream of messages, waiting messages are still retried every second,
- * and a long list of them does not delay the stream. */
+/*
+ * Under a stream of messages, waiting messages are still retried every second,
+ * and a long list of them does not delay the stream.
+ */
 static void
 no_work_starves_another(void **state UNUSED)
 {
@@ -139,8 +143,10 @@ reservations_expire_when_the_database_reports(void **state UNUSED)
 	expect(INBOX_WAIT);
 }
 
-/* So many steps in a second, however long one takes; fewer if it finds nothing;
- * and one where there is no stream, which turns it off. */
+/*
+ * So many steps in a second, however long one takes; fewer if it finds nothing;
+ * and one where there is no stream, which turns it off.
+ */
 static void
 the_level_stream_has_its_pace(void **state UNUSED)
 {
@@ -181,8 +187,10 @@ the_level_stream_has_its_pace(void **state UNUSED)
 	expect(INBOX_LEVELS);
 }
 
-/* 100,000 lines that are due at once are many batches; orders and payments are
- * applied in between. */
+/*
+ * 100,000 lines that are due at once are many batches; orders and payments are
+ * applied in between.
+ */
 static void
 a_backlog_of_due_lines_does_not_hold_up_messages(void **state UNUSED)
 {

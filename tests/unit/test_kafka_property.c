@@ -182,8 +182,10 @@ addresses_have_real_ports(void **state UNUSED)
 	assert_true(allowed("bootstrap.servers", "ssl://b.example.com:9093"));
 }
 
-/* All numbers at one end of their ranges, the even ones and the odd ones, with
- * the properties that the relay requires. */
+/*
+ * All numbers at one end of their ranges, the even ones and the odd ones, with
+ * the properties that the relay requires.
+ */
 static void
 expect_client(rd_kafka_type_t type, unsigned greatest, bool transactional)
 {

@@ -103,8 +103,10 @@ a_reason_that_names_a_property_is_about_its_file(void **state UNUSED)
 	assert_false(log_text_names("ssl.ca.location failed", "ssl.key.location"));
 }
 
-/* As OpenSSL 3.0 names what a broker of Kafka 4.1 answers to no certificate, an
- * expired one, and one of an unknown authority. */
+/*
+ * As OpenSSL 3.0 names what a broker of Kafka 4.1 answers to no certificate, an
+ * expired one, and one of an unknown authority.
+ */
 static void
 a_refused_certificate_of_ours_is_known(void **state UNUSED)
 {

@@ -93,8 +93,10 @@ gauges_are_grouped_and_replaced(void **state UNUSED)
 	metrics_free(metrics);
 }
 
-/* Every family is on the first page.  What the database has not returned yet
- * is unknown, and not 0. */
+/*
+ * Every family is on the first page.  What the database has not returned yet
+ * is unknown, and not 0.
+ */
 static void
 families_are_there_from_the_start(void **state UNUSED)
 {
@@ -158,8 +160,10 @@ after_labels(const char *labels)
 	return labels;
 }
 
-/* The rules that promtool checks: for each name HELP, TYPE and then its values,
- * all together and each once. */
+/*
+ * The rules that promtool checks: for each name HELP, TYPE and then its values,
+ * all together and each once.
+ */
 typedef struct Page
 {
 	char *name; /* of HELP and TYPE */

@@ -92,8 +92,10 @@ a_window_is_read_produced_and_stored(void **state UNUSED)
 	expect(OUTBOX_WAIT);
 }
 
-/* While the pump is awake no writer needs to wake it, and an interval of a few
- * ms is enough; it sleeps only when the database allows it. */
+/*
+ * While the pump is awake no writer needs to wake it, and an interval of a few
+ * ms is enough; it sleeps only when the database allows it.
+ */
 static void
 a_pump_that_finds_nothing_sleeps_soon(void **state UNUSED)
 {
@@ -397,8 +399,10 @@ the_position_is_stored_after_10000_events(void **state UNUSED)
 	expect_stored("w1", 10001, true);
 }
 
-/* wait_for_event: the position is stored as soon as it moves, in half of
- * the time at most, until no session waits. */
+/*
+ * wait_for_event: the position is stored as soon as it moves, in half of
+ * the time at most, until no session waits.
+ */
 static void
 the_position_is_stored_at_once_for_a_waiter(void **state UNUSED)
 {
@@ -507,8 +511,10 @@ empty_windows_are_stored_once_a_minute(void **state UNUSED)
 	expect_stored("empty", 0, true);
 }
 
-/* The server ends an idle session; so a session sends a beat also when it has
- * nothing to query because the broker is down or another relay leads. */
+/*
+ * The server ends an idle session; so a session sends a beat also when it has
+ * nothing to query because the broker is down or another relay leads.
+ */
 static void
 an_idle_session_sends_a_beat(void **state UNUSED)
 {

@@ -192,8 +192,9 @@ an_answer_for_the_lost_producer_does_not_reach_the_next(void **state UNUSED)
 	outbox_on_producer_failed(&outbox, now);
 	now = outbox.producer_at;
 	open_producer();
-	/* the page was requested for the old producer: the new one does not use it
-	 * */
+	/*
+	 * the page was requested for the old producer: the new one does not use it
+	 */
 	expect(OUTBOX_WAIT);
 	assert_false(outbox_on_page(&outbox, 2, 200, 2));
 	expect(OUTBOX_ASK_POSITION);

@@ -18,8 +18,10 @@ turn_for(Fixture *fixture, int64_t us)
 	WAIT_UNTIL(fixture, loop_now(fixture->loop) >= until);
 }
 
-/* Each ends about a second after it was given up; all that time there is one
- * that was given up later. */
+/*
+ * Each ends about a second after it was given up; all that time there is one
+ * that was given up later.
+ */
 static void
 producers_that_were_given_up_go_while_others_wait(void **state)
 {

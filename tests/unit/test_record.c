@@ -231,8 +231,10 @@ long_names_are_left_out(void **state UNUSED)
 	free(name);
 }
 
-/* Sound headers that are cut short anywhere are refused; the memory is exactly
- * as long as stated, so that a sanitizer finds a read beyond it. */
+/*
+ * Sound headers that are cut short anywhere are refused; the memory is exactly
+ * as long as stated, so that a sanitizer finds a read beyond it.
+ */
 static void
 damaged_headers_are_refused(void **state UNUSED)
 {

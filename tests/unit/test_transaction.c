@@ -124,8 +124,10 @@ a_producer_that_may_not_be_opened_reports_the_reason(void **state)
 	assert_false(fixture->opened);
 }
 
-/* None of them is a success: the next producer finds out how the transaction
- * ended. */
+/*
+ * None of them is a success: the next producer finds out how the transaction
+ * ended.
+ */
 static void
 whatever_ends_a_commit_ends_the_producer(void **state)
 {
@@ -161,8 +163,10 @@ whatever_ends_a_commit_ends_the_producer(void **state)
 	}
 }
 
-/* Only librdkafka's log names it: this fails where a version writes another
- * line (log_text.h). */
+/*
+ * Only librdkafka's log names it: this fails where a version writes another
+ * line (log_text.h).
+ */
 static void
 a_topic_that_is_not_admitted_to_a_transaction_is_known(void **state)
 {
