@@ -135,13 +135,14 @@ RETURN pgstock_front.shard_of((%1$s)::text, %2$s);
 CREATE OR REPLACE FUNCTION pgstock_front.order_shard(order_id text)
 RETURNS int LANGUAGE sql IMMUTABLE
 RETURN pgstock_front.shard_of((%3$s)::text, %2$s)
-$f$, line_key, n, coalesce(order_key, 'NULL'));
+$f$, line_key, n, coalesce(nullif(order_key, ''), 'NULL'));
 	/* NULL if the key depends on the location */
 	EXECUTE $f$
 CREATE OR REPLACE FUNCTION pgstock_front.product_shard(product_id text)
 RETURNS int LANGUAGE sql IMMUTABLE
 RETURN pgstock_front.line_shard(product_id, NULL)
 $f$;
+	PERFORM pgstock_front.save_key(ARRAY[line_key, order_key]);
 	COMMENT ON FUNCTION pgstock_front.line_shard IS
 		'returns the shard of a line; created by set_shards';
 	COMMENT ON FUNCTION pgstock_front.order_shard IS
@@ -153,7 +154,7 @@ $f$;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_key IS
-	'creates the functions that compute a shard by the expressions of the key';
+	'stores the key, and creates the functions that compute a shard by it';
 
 /*
  * Only the extension's owner uses the servers, as the role pgstock_front of
@@ -171,9 +172,12 @@ BEGIN
 			   FROM pg_foreign_server f
 			   JOIN pg_foreign_data_wrapper w ON w.oid = f.srvfdw
 			  WHERE f.srvname ~ '^pgstock_(coordinator|shard(s|_[0-9]+))$'
+				AND NOT EXISTS (SELECT FROM pg_user_mappings m
+								 WHERE m.srvname = f.srvname
+								   AND m.usename = current_user)
 	LOOP
-		EXECUTE format('CREATE USER MAPPING IF NOT EXISTS FOR CURRENT_USER '
-					   'SERVER %I OPTIONS (user ''pgstock_front''%s)',
+		EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I '
+					   'OPTIONS (user ''pgstock_front''%s)',
 					   s.srvname, CASE WHEN s.is_view
 					   THEN ', password_required ''false''' END);
 	END LOOP;
@@ -184,16 +188,20 @@ COMMENT ON FUNCTION pgstock_front.map_owner IS
 
 /*
  * line_key: an expression over product_id and location; order_key: one over
- * order_id that computes the same key, NULL if the id does not contain it.
+ * order_id that computes the same key, '' if the id does not contain it.  NULL
+ * keeps what is set; at first, that is product_id, and '' for orders.
  */
 CREATE FUNCTION pgstock_front.set_shards(shards jsonb,
-	line_key text DEFAULT 'product_id', order_key text DEFAULT NULL)
+	line_key text DEFAULT NULL, order_key text DEFAULT NULL,
+	replace boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	options	text;
 	known	int;
+	key		text[] := pgstock_front.choose_key(pgstock_front.own_key(),
+											   ARRAY[$2, $3], $4);
 BEGIN
 	PERFORM pgstock_front.check_shards(shards);
 	known := pgstock_front.shard_count();
@@ -213,11 +221,12 @@ BEGIN
 			 'OPTIONS (%s)'
 		ELSE 'ALTER SERVER pgstock_shards OPTIONS (%s)' END, options);
 	PERFORM pgstock_front.set_servers(shards);
-	PERFORM pgstock_front.set_key(line_key, order_key,
+	PERFORM pgstock_front.set_key(coalesce(key[1], 'product_id'), key[2],
 								  jsonb_array_length(shards));
 	PERFORM pgstock_front.map_owner();
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.set_shards IS
 	'sets the connection parameters of all shards, in their order, and the key '
-	'by which lines and orders are distributed';
+	'by which lines and orders are distributed; another key than the known one '
+	'is set only if replace is true';

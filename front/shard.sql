@@ -30,37 +30,6 @@ COMMENT ON TYPE pgstock_shard.answer IS
 	'what a call returned: its rows, or its error (pgstock_shard.failure), as '
 	'text; shard: number of the shard';
 
-/*
- * The number of the shard is a setting of the database: cheap to read.  The
- * settings of the role are those with which a front connects: a pooler does not
- * pass them on (see pgstock_front.proxy_connection).
- */
-CREATE FUNCTION pgstock_shard.set_shard(shard int, shards int)
-RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF shard IS NULL OR shards IS NULL OR shards < 1 OR shard < 0
-		OR shard >= shards THEN
-		RAISE EXCEPTION 'shard % of % does not exist', shard, shards
-			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Shards are numbered from 0.';
-	END IF;
-	EXECUTE format('ALTER DATABASE %I SET pgstock_shard.shard = %L',
-				   current_database(), shard);
-	EXECUTE format('ALTER DATABASE %I SET pgstock_shard.shards = %L',
-				   current_database(), shards);
-	EXECUTE format($f$
-ALTER ROLE pgstock_front IN DATABASE %1$I SET search_path = pg_catalog, pg_temp;
-ALTER ROLE pgstock_front IN DATABASE %1$I SET datestyle = 'ISO';
-ALTER ROLE pgstock_front IN DATABASE %1$I SET intervalstyle = 'postgres'
-$f$, current_database());
-END
-$$;
-COMMENT ON FUNCTION pgstock_shard.set_shard IS
-	'sets which shard (from 0) of how many this database is, and what sessions '
-	'of the role pgstock_front need, for sessions that begin after this call';
-
 CREATE FUNCTION pgstock_shard.check_shard(shards int[])
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_shard_check_shard' LANGUAGE C STABLE;
@@ -73,21 +42,6 @@ AS 'MODULE_PATHNAME', 'pgstock_shard_act_as' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_shard.act_as IS
 	'switches to the role that has called a front, with its trace and actor, '
 	'until the end of the transaction; NULL: unchanged; returns true';
-
-CREATE FUNCTION pgstock_shard.about()
-RETURNS TABLE (shard int, shards int, database text, pgstock text,
-	pgstock_shard text, standby boolean)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT nullif(current_setting('pgstock_shard.shard', true), '')::int,
-	   nullif(current_setting('pgstock_shard.shards', true), '')::int,
-	   current_database()::text,
-	   (SELECT extversion FROM pg_extension WHERE extname = 'pgstock'),
-	   (SELECT extversion FROM pg_extension WHERE extname = 'pgstock_shard'),
-	   pg_is_in_recovery()
-$$;
-COMMENT ON FUNCTION pgstock_shard.about IS
-	'returns which shard this database is, and the versions of its extensions';
 
 /*
  * Creates the function by which a front calls a function of pgstock
@@ -120,8 +74,6 @@ $wrap$;
 COMMENT ON FUNCTION pgstock_shard.wrap IS
 	'creates the function of this schema that calls a function of pgstock, and '
 	'the type of its argument';
-
-SELECT pgstock_shard.wrap('pgstock_shard.about()'::regprocedure);
 
 CREATE TYPE pgstock_shard.order_place AS
 (
@@ -199,4 +151,4 @@ END
 $$;
 
 GRANT USAGE ON SCHEMA pgstock_shard TO PUBLIC;
-REVOKE ALL ON FUNCTION pgstock_shard.set_shard, pgstock_shard.wrap FROM PUBLIC;
+REVOKE ALL ON FUNCTION pgstock_shard.wrap FROM PUBLIC;

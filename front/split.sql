@@ -24,20 +24,20 @@ COMMENT ON FUNCTION pgstock_shard.check_books IS
  * Idempotency keys are kept in all shards: a repeated call is recognized in
  * each of them.
  */
-CREATE FUNCTION pgstock_shard.keep_own(line_key text)
+CREATE FUNCTION pgstock_shard.keep_own()
 RETURNS TABLE (relation text, deleted bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-	shard	int := nullif(current_setting('pgstock_shard.shard', true), '');
-	shards	int := nullif(current_setting('pgstock_shard.shards', true), '');
+	shard	int := pgstock_shard.setting('shard');
+	shards	int := pgstock_shard.setting('shards');
+	line_key text := (pgstock_shard.own_key())[1];
 BEGIN
-	IF shard IS NULL THEN
-		RAISE EXCEPTION 'this database has no shard number'
+	IF shard IS NULL OR line_key IS NULL THEN
+		RAISE EXCEPTION 'this database has no shard number or no key'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				  HINT = 'Call pgstock_shard.set_shard() first, and connect '
-						 'again.';
+				  HINT = 'Run pgstock-shards create first.';
 	END IF;
 	PERFORM pgstock_shard.check_books('before the split');
 	FOR relation IN
@@ -61,6 +61,6 @@ END
 $$;
 COMMENT ON FUNCTION pgstock_shard.keep_own IS
 	'deletes the products of other shards, in a shard that is a copy of the '
-	'original database; line_key: as for pgstock_front.set_shards';
+	'original database, by the key that set_shard has set';
 REVOKE ALL ON FUNCTION pgstock_shard.check_books, pgstock_shard.keep_own
   FROM PUBLIC;

@@ -209,7 +209,8 @@ CREATE TYPE pgstock_front.shard_info AS
 	database	text,
 	pgstock		text,
 	pgstock_shard text,
-	standby		boolean
+	standby		boolean,
+	key			text[]
 );
 COMMENT ON TYPE pgstock_front.shard_info IS
 	'what a shard reports about itself: see pgstock_shard.about';
@@ -240,7 +241,12 @@ BEGIN
 				THEN format('it is one of %s shards', info.shards)
 				WHEN info.pgstock_shard <> own
 				THEN format('pgstock_front is version %s', own)
-				WHEN info.standby THEN 'it is a standby' END;
+				WHEN info.standby THEN 'it is a standby'
+				WHEN info.key IS DISTINCT FROM pgstock_front.own_key()
+				THEN format('its key is %s, that of the front is %s', coalesce(
+							pgstock_front.key_text(info.key), 'not set'),
+							pgstock_front.key_text(pgstock_front.own_key()))
+				END;
 		EXCEPTION WHEN OTHERS THEN
 			error := SQLERRM;
 		END;

@@ -82,7 +82,7 @@ class PooledShards(Shards):
             return direct
         return {**direct, "pooler": self.pooler.connection()}
 
-    def set_shards(self, line_key="product_id", order_key=None):
+    def set_shards(self, line_key=None, order_key=None):
         if not self.pooler.running:
             self.configure_pooler()
             self.pooler.start()

@@ -7,8 +7,13 @@ database without: as on several machines, except that one server runs all.
 
 import itertools
 import json
+import os
+import subprocess
+from pathlib import Path
 
-from cluster import Database
+from cluster import HOST, Database
+
+SCRIPT = Path(__file__).parents[2] / "deploy/shards/pgstock-shards"
 
 serial = itertools.count(1)
 
@@ -16,6 +21,17 @@ serial = itertools.count(1)
 LONGEST_WAIT = ("CREATE OR REPLACE FUNCTION pgstock_front.longest_wait()"
                 " RETURNS interval LANGUAGE sql IMMUTABLE"
                 " RETURN '%s'::interval")
+
+
+def pgstock_shards(front, *args):
+    """Runs the command for a front; returns what it has done."""
+    path = f"{Path(front.pg.bin('psql')).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [SCRIPT, *args], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False, timeout=60,
+        env={**os.environ, "PATH": path, "PGHOST": HOST,
+             "PGPORT": str(front.pg.port), "PGUSER": "postgres",
+             "PGDATABASE": front.name})
 
 
 class Shards:
@@ -36,7 +52,8 @@ class Shards:
             self.make_front_role(server)
         for i, shard in enumerate(self.shards):
             shard.sql("CREATE EXTENSION pgstock_shard")
-            shard.sql("SELECT pgstock_shard.set_shard(%s, %s)", (i, count))
+            shard.sql("SELECT pgstock_shard.set_shard(%s, %s, %s, %s)",
+                      (i, count, line_key, order_key))
             shard.sql("SELECT grant_stock_access('pgstock_front', 'admin')")
         self.front.sql("CREATE EXTENSION pgstock_front CASCADE")
         self.set_shards(line_key, order_key)
@@ -56,7 +73,8 @@ class Shards:
         return {"host": database.pg.host, "port": str(database.pg.port),
                 "dbname": database.name, **self.timeouts}
 
-    def set_shards(self, line_key="product_id", order_key=None):
+    def set_shards(self, line_key=None, order_key=None):
+        """Sets the present connection parameters; keeps the key."""
         self.front.sql("SELECT pgstock_front.set_shards(%s, %s, %s)",
                        (json.dumps(self.connections()), line_key, order_key))
 

@@ -3,18 +3,12 @@
 no secret is shown."""
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import psycopg2
 import pytest
 
-from cluster import HOST
-from shards import Shards
+from shards import Shards, pgstock_shards
 from test_front import name, outcome
-
-SCRIPT = Path(__file__).parents[2] / "deploy/shards/pgstock-shards"
 
 
 @pytest.fixture(scope="module")
@@ -231,27 +225,16 @@ def test_no_catalog_shows_a_secret(made):
     assert not [row for row in rows if row[0] and "password=" in row[0]]
 
 
-def pgstock_shards(database, *args):
-    """Exit code and error of the command."""
-    path = f"{Path(database.pg.bin('psql')).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        [SCRIPT, *args], stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, check=False, timeout=60,
-        env={**os.environ, "PATH": path, "PGHOST": HOST,
-             "PGPORT": str(database.pg.port), "PGUSER": "postgres",
-             "PGDATABASE": database.name})
-    return done.returncode, done.stderr
-
-
 def test_the_command_makes_no_superuser_a_caller(made):
     """The role pgstock_front of each shard would become a member of it."""
-    code, error = pgstock_shards(made.front, "role", "postgres", "app")
-    assert code != 0 and "is a superuser" in error
+    done = pgstock_shards(made.front, "role", "postgres", "app")
+    assert done.returncode != 0 and "is a superuser" in done.stderr
     assert not made.shards[0].value(
         "SELECT pg_has_role('pgstock_front', 'postgres', 'MEMBER')")
-    assert pgstock_shards(made.front, "role", made.app, "app")[0] == 0
+    done = pgstock_shards(made.front, "role", made.app, "app")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_command_fails_if_it_cannot_read_the_shards(made):
-    code, error = pgstock_shards(made.shards[0], "split")
-    assert code != 0 and "pgstock_front" in error
+    done = pgstock_shards(made.shards[0], "split")
+    assert done.returncode != 0 and "pgstock_front" in done.stderr

@@ -238,7 +238,7 @@ def test_what_is_not_a_message_is_a_dead_letter(orders, relay, messages,
 def test_an_order_whose_id_names_another_shard(shop, orders, relay, messages,
                                                order):
     """No other try helps."""
-    orders.sql("SELECT pgstock_front.set_shards(%s, 'product_id', %s)", (
+    orders.sql("SELECT pgstock_front.set_shards(%s, NULL, %s, true)", (
         json.dumps(shop.connections()), "substring(order_id, '^named-.*')"))
     messages.created(f"named-{order}", lines(shop, 1, 1))
     messages.created(order, lines(shop, 1, 1))
