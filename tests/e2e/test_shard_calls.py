@@ -47,6 +47,39 @@ def test_a_type_that_does_not_fit_its_function(pair, known, change):
         conn.rollback()
 
 
+CALLS = """
+    SELECT p.proname, count(*)
+      FROM pg_proc p
+      JOIN pg_attribute a ON a.attrelid = to_regclass(
+           format('pgstock_shard.%I', p.proname)) AND a.attnum > 0
+     WHERE p.pronamespace = 'pgstock_shard'::regnamespace
+     GROUP BY 1"""
+
+# it reads its arguments first
+STEP = ',,,,,o,1,1,"{0,1}",release,{}'
+
+
+def test_every_call_checks_the_number_of_the_shard(pair):
+    """The connections of a front may be exchanged at any time."""
+    shard = pair.shards[1]
+    names = shard.sql(CALLS)
+    assert len(names) > 40
+    others = shard.sql("SELECT proname FROM pg_proc WHERE pronamespace ="
+                       " 'pgstock_shard'::regnamespace AND proname LIKE"
+                       " '%\\_call'")
+    assert {name for name, _ in names} == {name for name, in others}
+    with closing(shard.connect(user="pgstock_front")) as conn:
+        with conn.cursor() as cur:
+            for function, columns in names:
+                arguments = STEP if function == "part_step_call" else (
+                    "," * (columns - 1))
+                for numbers in "{0}", '"{0,7}"', "{}":
+                    error, rows = call(cur, function[:-len("_call")],
+                                       f"({numbers}{arguments})")
+                    assert error.startswith("(55000,"), (function, error)
+                    assert "is not shard" in error and rows is None, error
+
+
 def test_a_call_without_a_type(pair):
     with closing(pair.shards[0].connect(
             options=AS_FRONT)) as conn, conn.cursor() as cur:
