@@ -401,6 +401,57 @@ def test_a_deadlock(shard, front, order):
     assert take(front, order, "keep", 2)[0] is None
 
 
+def test_a_refusal_that_another_version_has_stored(shard, front, order):
+    """Without the number of the shard."""
+    assert take(front, order, "keep", 2)[0] == "SK006"
+    shard.sql("UPDATE pgstock_shard.order_part SET answer = ROW(NULL,"
+              " (answer).error, NULL) WHERE order_id = %s", (order,))
+    shard.sql("SELECT reserve_order(%s, %s)", (order, line("p", 1)))
+    before = expires(shard, order)
+    assert take(front, order, "keep", 2)[0] == "SK006"
+    assert expires(shard, order) == before
+
+
+SEE = """
+    CREATE TABLE public.seen (verb text, setting text, role text);
+    GRANT INSERT ON public.seen TO PUBLIC;
+    CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO public.seen VALUES (
+            NEW.verb, current_setting('synchronous_commit'), current_user);
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER see BEFORE INSERT OR UPDATE ON pgstock_shard.order_part
+       FOR EACH ROW EXECUTE FUNCTION public.see()"""
+
+
+@pytest.fixture(name="seen")
+def fixture_seen(shard):
+    """What holds where a step writes its row: (verb, whether the commit is
+    durable, role)."""
+    shard.sql(SEE)
+    yield lambda: set(shard.sql("SELECT * FROM public.seen"))
+    shard.sql("DROP FUNCTION public.see CASCADE; DROP TABLE public.seen")
+
+
+@pytest.mark.parametrize("setting", ["off", "on", "local"])
+def test_which_commits_are_durable(shard, seen, order, setting):
+    """Also of refusals, and of steps that were taken before."""
+    with connect(shard, f"-c synchronous_commit={setting}") as conn, \
+            conn.cursor() as cur:
+        conn.autocommit = True
+        for verb, step, state in (("hold", 1, None), ("keep", 2, None),
+                                  ("return", 3, "SK005")):
+            for _ in range(2):
+                assert take(cur, order, verb, step)[0] == state
+        assert take(cur, f"{order}-b", "hold", 1,
+                    parts=[line("none", 1)])[0] == "SK002"
+        cur.execute("SHOW synchronous_commit")
+        assert cur.fetchone() == (setting,)
+    assert {found[:2] for found in seen()} == {
+        ("hold", "off"), ("keep", "on"), ("return", "on")}
+
+
 # ---- What a session has looked up ------------------------------------------
 
 def test_the_extension_is_created_again(pg):
@@ -479,32 +530,16 @@ def test_a_schema_of_another_owner(shard, front, order):
     assert take(front, order, "hold", 1)[0] is None
 
 
-def test_the_rights_of_a_step(shard, front, order):
+def test_the_rights_of_a_step(front, seen, order):
     """The row is written with the rights of the table's owner, and the
     function is called with those of the role; a step leaves neither."""
-    shard.sql("""
-        CREATE TABLE public.seen (role text, session text);
-        GRANT INSERT ON public.seen TO PUBLIC;
-        CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO public.seen VALUES (current_user, session_user);
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER see BEFORE INSERT OR UPDATE
-            ON pgstock_shard.order_part
-           FOR EACH ROW EXECUTE FUNCTION public.see()""")
-    try:
-        for verb, parts, state in (("hold", [line("none", 1)], "SK002"),
-                                   ("hold", [line("p", 1)], None)):
-            assert take(front, order, verb, 1, role="parts_app",
-                        parts=parts)[0] == state
-            front.execute("SELECT current_user")
-            assert front.fetchone() == ("pgstock_front",)
-            order += "-b"
-        assert set(shard.sql("SELECT * FROM public.seen")) == {
-            ("postgres", "pgstock_front")}
-    finally:
-        shard.sql("DROP FUNCTION public.see CASCADE; DROP TABLE public.seen")
+    for parts, state in ([line("none", 1)], "SK002"), ([line("p", 1)], None):
+        assert take(front, order, "hold", 1, role="parts_app",
+                    parts=parts)[0] == state
+        front.execute("SELECT current_user")
+        assert front.fetchone() == ("pgstock_front",)
+        order += "-b"
+    assert seen() == {("hold", "off", "postgres")}
 
 
 def test_the_books_agree(shard):
