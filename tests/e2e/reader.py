@@ -30,6 +30,7 @@ host replication all 127.0.0.1/32 scram-sha-256
 # The packages' users, which a test may not be.
 OWNERS = (" -o postgres", " -g pgstock-gateway", " -g pgstock")
 DAEMONS = ("pgstock-relay", "pgstock-gateway")
+SWEEPER = "pgstock-sweeper"
 INSTANCES = [f"pgstock-relay@{name}" for name in (
     "orders", "shop0", "shop1", "shop2", "shop3")]
 
@@ -38,26 +39,40 @@ class UnitDaemon(Server):
     """A daemon that is started as its unit, or an instance of it, starts it,
     but for the sandbox."""
 
+    account = {}                # how PostgreSQL finds out who it is
+
     def __init__(self, directory, name):
         super().__init__(directory)
         self.name = name
 
-    def start(self, terminal):
+    def unit(self, _):
+        """Its file, which the package installs."""
         template, at, instance = self.name.partition("@")
-        unit = terminal.here(text_of(f"deploy/{template}{at}.service").replace(
-            "%i", instance))
+        return text_of(f"deploy/{template}{at}.service").replace(
+            "%i", instance)
+
+    def start(self, terminal):
+        unit = terminal.here(self.unit(terminal)).replace("\\\n", "")
         ((name, secret),) = re.findall(r"^LoadCredential=(\w+):(.*)$", unit,
                                        re.M)
         ((_, default),) = re.findall(r"^SetCredential=(\w+):(.*)$", unit, re.M)
-        (variable,) = re.findall(r"^Environment=(.*)=%d/" + name, unit, re.M)
         (command,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
-        credential = os.path.join(self.directory, name)
         if os.path.exists(secret):
             with open(secret, encoding="utf-8") as file:
                 default = file.read()
-        write_private(credential, default)
+        write_private(os.path.join(self.directory, name), default)
+        settings = dict(
+            one.replace("%d", self.directory).split("=", 1)
+            for line in re.findall(r"^Environment=(.*)$", unit, re.M)
+            for one in shlex.split(line))
+        write_private(os.path.join(self.directory, "input"), "".join(
+            line.replace("\\\\", "\\") + "\n" for line in
+            re.findall(r"^StandardInputText=(.*)$", unit, re.M)))
         # HOME: that of the unit's user
-        self.spawn(shlex.split(command), {variable: credential, "HOME": "/"})
+        self.spawn(["sh", "-c", 'exec "$@" <input', "sh", *(
+            re.sub(r"\$\{(\w+)\}", lambda found: settings[found[1]], word)
+            for word in shlex.split(command))],
+                   {**settings, **self.account, "HOME": "/"})
 
     def stop(self, _):
         if self.running:
@@ -70,6 +85,25 @@ class UnitDaemon(Server):
 
     def reload(self, _):
         self.signal(signal.SIGHUP)
+
+
+class Sweeper(UnitDaemon):
+    """psql, by the unit that the reader has installed."""
+
+    def __init__(self, directory, server):
+        super().__init__(directory, SWEEPER)
+        self.server = server
+        self.account = {"PGUSER": SWEEPER, "PGPORT": str(server.port)}
+
+    def unit(self, terminal):
+        with open(terminal.here(f"/etc/systemd/system/{SWEEPER}.service"),
+                  encoding="utf-8") as file:
+            return file.read().replace("/run/postgresql",
+                                       self.server.directory)
+
+    def stop(self, _):
+        self.signal(signal.SIGTERM)
+        assert self.wait_end() == -signal.SIGTERM, self.tail()
 
 
 class PgBouncer(Server):
@@ -130,6 +164,7 @@ class Machine:
         self.edits = {}         # what the reader does in an editor
         self.units = {name: UnitDaemon(os.path.join(directory, name), name)
                       for name in (*DAEMONS, *INSTANCES)}
+        self.units[SWEEPER] = Sweeper(os.path.join(directory, SWEEPER), server)
         self.units["pgbouncer"] = PgBouncer(
             os.path.join(directory, "pgbouncer"))
         self.units["prometheus"] = Prometheus(
@@ -142,10 +177,12 @@ class Machine:
         for name in DAEMONS:
             shutil.copy(os.path.join(os.path.dirname(need("PGSTOCK_RELAY")),
                                      name), self.bin)
+        os.symlink(server.bin("psql"), os.path.join(self.bin, "psql"))
         self.script("kafka-topics.sh", kafka.java(
             "org.apache.kafka.tools.TopicCommand"))
         self.etc = make_dir(os.path.join(directory, "etc"))
-        for name in ("pgstock", "pgbouncer", "cron.d", "prometheus"):
+        for name in ("pgstock", "pgbouncer", "cron.d", "prometheus",
+                     "systemd/system"):
             make_dir(os.path.join(self.etc, name))
         self.terminal = Terminal(
             os.path.join(directory, "home"),
@@ -254,7 +291,8 @@ class DebianPostgres(Postgres):
         if server_user():
             users.add(server_user().pw_name)
         for name, text in (("pg_hba.conf", HBA), ("pg_ident.conf", "".join(
-                f"reader {user} postgres\n" for user in sorted(users)))):
+                f"reader {user} {role}\n" for user in sorted(users)
+                for role in ("postgres", SWEEPER)))):
             with open(os.path.join(self.data, name), "w",
                       encoding="ascii") as file:
                 file.write(text)

@@ -6,6 +6,7 @@ it; sessions of the front."""
 
 import json
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -13,35 +14,52 @@ from dataclasses import dataclass
 import psycopg2
 
 from cluster import Database, Postgres, Relay, need
+from documents import Terminal
 from fleet import MachineFleet
 from group import NAMES, PASSWORD, Group
 from load import Threads
 from process import Server, run_tool, wait_until, write_private
 from shard_pooler import ShardPooler
 
-TOP = os.path.join(os.path.dirname(__file__), "../..")
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 SHARDS = os.path.join(TOP, "deploy/shards")
 FRONT_PASSFILE = "/etc/pgstock/front.pgpass"    # of the guide
 
 
 class LeaderProxy(Server):
-    """HAProxy on the machine of the front, with the file that is installed."""
+    """HAProxy on the machine of the front, set up by commands of the guide."""
 
     def __init__(self, machine, directory):
         super().__init__(directory)
         self.elsewhere = machine.elsewhere
+        self.config = os.path.join(self.directory, "haproxy.cfg")
 
-    def start(self):
-        tree = need("PGSTOCK_HAPROXY")
-        path = os.path.join(self.directory, "haproxy.cfg")
-        with open(os.path.join(SHARDS, "haproxy.cfg"),
-                  encoding="utf-8") as file:
-            write_private(path, file.read())
-        self.spawn([f"{tree}/usr/sbin/haproxy", "-db", "-f", path],
-                   {"LD_LIBRARY_PATH": f"{tree}/usr/lib/x86_64-linux-gnu"})
+    def type(self, commands):
+        terminal = Terminal(
+            os.path.join(self.directory, "home"), {}, {
+                "/etc/haproxy/haproxy.cfg": self.config,
+                "/usr/share/pgstock/shards": SHARDS},
+            {"systemctl": self.systemctl, "sudoedit": self.sudoedit})
+        try:
+            terminal.type(commands)
+        finally:
+            terminal.close()
         wait_until(lambda: self.log().count(" is DOWN") == len(NAMES) - 1, 30,
                    lambda: f"it has not found the standbys\n{self.tail()}")
         return self
+
+    def sudoedit(self, path):
+        """The servers of the group have the names in the file."""
+        assert path == self.config
+        with open(path, encoding="utf-8") as file:
+            assert tuple(re.findall(r"^\s+server (\S+) ", file.read(), re.M)) \
+                == NAMES
+
+    def systemctl(self, *args):
+        assert args == ("restart", "haproxy")
+        tree = need("PGSTOCK_HAPROXY")
+        self.spawn([f"{tree}/usr/sbin/haproxy", "-db", "-f", self.config],
+                   {"LD_LIBRARY_PATH": f"{tree}/usr/lib/x86_64-linux-gnu"})
 
 
 class GroupServer(Group):
@@ -89,8 +107,9 @@ class GroupedFleet(MachineFleet):
         self.shards[0] = Database(self.group, shard.name)
         self.coordinator = Database(self.group, self.coordinator.name)
 
-    def start_proxy(self, directory):
-        self.proxy = LeaderProxy(self.front.pg.machine, directory).start()
+    def start_proxy(self, directory, commands):
+        self.proxy = LeaderProxy(self.front.pg.machine, directory).type(
+            commands)
 
     def start_pooler(self, directory, group):
         """group: the address of HAProxy, as in the guide."""

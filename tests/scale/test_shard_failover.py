@@ -37,9 +37,8 @@ ANSWER_S = 7
 CALLERS = 3
 SHARDING, GROUP = "docs/sharding.md", "docs/high-availability.md"
 # commands of the guide
-CREATE = "test_shard_failover.py\n/usr/share/pgstock/shards/pgstock-shards"
-CHECK = "test_shard_failover.py\npsql"
-COORDINATOR = "test_shard_failover.py\nSELECT"
+CREATE, CHECK = "create shards.json", "verify_stock()"
+FAILOVER = "Failover of a shard"
 # orders over two shards, and what they are after the coordinator's leader was
 # lost in the step
 LOST = {
@@ -51,9 +50,9 @@ LOST = {
 CONFIRM = "SELECT status FROM confirm_stock(%s)"
 
 
-def documented(document, kind, text):
-    """The only block of the document with that text."""
-    (found,) = [block.text for block in blocks(document)
+def documented(document, kind, text, section=None):
+    """The only block of the document, or of a section, with that text."""
+    (found,) = [block.text for block in blocks(document, section)
                 if block.kind == kind and text in block.text]
     return found
 
@@ -63,10 +62,12 @@ def fleet(lan, new_dir, run, broker):
     made = GroupedFleet(lan, new_dir, run)
     made.make_group(documented(GROUP, "sql", "ROLE replicator"),
                     new_dir("group"))
-    made.start_proxy(new_dir("haproxy"))
+    made.start_proxy(new_dir("haproxy"),
+                     documented(SHARDING, "sh", "haproxy", FAILOVER))
     made.admin = make_dir(new_dir("admin"))
     type_guide(made, CREATE)
-    made.type_coordinator(documented(SHARDING, "sql", COORDINATOR))
+    made.type_coordinator(documented(
+        SHARDING, "sql", "set_coordinator", FAILOVER))
     made.start_group_relays(new_dir, broker, MODE)
     made.told = {}              # orders of all tests
     made.pieces = test_shards.receive(made)
@@ -79,7 +80,8 @@ def guide_entry():
 
 
 def type_guide(fleet, text):
-    fleet.type(documented(SHARDING, "sh", text), guide_entry(), fleet.admin)
+    fleet.type(documented(SHARDING, "sh", text, FAILOVER), guide_entry(),
+               fleet.admin)
 
 
 class Shop:
