@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Three machines with etcd, Patroni and PostgreSQL each, set up as
-docs/high-availability.md says, with the files of deploy/patroni."""
+docs/high-availability.md says: its commands are typed on each, with stand-ins
+for packages and systemd."""
 
 import json
 import os
@@ -10,18 +11,23 @@ import psycopg2
 
 import schemas
 from cluster import Database, Postgres, need, outboxes_faults
+from documents import Terminal, blocks
 from process import (Server, http_get, make_dir, run_tool, wait_until,
                      write_private)
 
-DEPLOY = os.path.join(os.path.dirname(__file__), "../../deploy/patroni")
+DEPLOY = os.path.realpath(os.path.join(os.path.dirname(__file__),
+                                       "../../deploy/patroni"))
 NAMES = ("db-1", "db-2", "db-3")
 TTL = 20                        # of deploy/patroni/patroni.yml
 PASSWORD = "choose-one"
 
 
-def deployed(name):
-    with open(os.path.join(DEPLOY, name), encoding="utf-8") as file:
-        return file.read()
+def guide(text):
+    """The command block of the guide that has the text."""
+    (block,) = [block for block in blocks(
+        "docs/high-availability.md", "From one server to three")
+                if block.kind == "sh" and text in block.text]
+    return block
 
 
 class MachineServer(Server):
@@ -36,13 +42,21 @@ class MachineServer(Server):
 class Etcd(MachineServer):
     """A member of etcd, by /etc/default/etcd."""
 
+    def __init__(self, machine, directory):
+        super().__init__(machine, directory)
+        self.config = os.path.join(directory, "default")
+
+    def edit(self, text):
+        """The machine's own name and addresses."""
+        return re.sub(r"^(ETCD_NAME|ETCD_\w*ADVERTISE\w+)=.*$",
+                      lambda line: line[0].replace(NAMES[0],
+                                                   self.machine.name),
+                      text, flags=re.M)
+
     def start(self):
-        name = self.machine.name
-        settings = dict(re.findall(r"^(ETCD_\w+)=(.*)$", deployed("etcd"),
-                                   re.M))
-        for key in ("ETCD_NAME", "ETCD_ADVERTISE_CLIENT_URLS",
-                    "ETCD_INITIAL_ADVERTISE_PEER_URLS"):
-            settings[key] = settings[key].replace(NAMES[0], name)
+        with open(self.config, encoding="utf-8") as file:
+            settings = dict(re.findall(r"^(ETCD_\w+)=(.*)$", file.read(),
+                                       re.M))
         settings["ETCD_DATA_DIR"] = os.path.join(self.directory, "data")
         program = os.path.join(need("PGSTOCK_PATRONI"), "usr/bin/etcd")
         self.spawn([program], settings)
@@ -59,11 +73,8 @@ class Patroni(MachineServer):
         super().__init__(machine, directory)
         self.data = os.path.join(directory, "data")
         self.config = make_dir(os.path.join(directory, "config"))
-        for name, text in (("node.yml", deployed("node.yml").replace(
-                                NAMES[0], machine.name)),
-                           ("patroni.yml", deployed("patroni.yml")),
-                           ("test.yml", self.differences())):
-            write_private(os.path.join(self.config, name), text)
+        write_private(os.path.join(self.config, "test.yml"),
+                      self.differences())
 
     def differences(self):
         """The differences from a real machine: the paths, and that the system
@@ -110,8 +121,51 @@ class Member:
     def __init__(self, machine, directory):
         self.machine = machine
         self.name = machine.name
+        self.directory = directory
         self.etcd = Etcd(machine, os.path.join(directory, "etcd"))
         self.patroni = Patroni(machine, os.path.join(directory, "patroni"))
+
+    def type(self, *texts):
+        """Types the guide's blocks that have the texts."""
+        terminal = Terminal(
+            make_dir(os.path.join(self.directory, "home")), {}, {
+                "/etc/default/etcd": self.etcd.config,
+                "/etc/patroni": self.patroni.config,
+                "/etc/systemd/system": self.directory,
+                "/opt/patroni": os.path.join(self.directory, "opt"),
+                "/opt/patroni/bin/pip": "pip",
+                "/usr/share/pgstock/patroni": DEPLOY,
+                "/var/lib/postgresql/15/main": self.patroni.data,
+                "python3 -m venv": "mkdir", " -o postgres": ""},
+            {"systemctl": self.systemctl, "sudoedit": self.sudoedit})
+        terminal.send('pip() { [[ $1 == install && -s ${!#} ]]; }\n')
+        try:
+            for text in texts:
+                terminal.run(guide(text))
+        finally:
+            terminal.close()
+
+    def systemctl(self, *args):
+        """PostgreSQL has been stopped before."""
+        start = {"restart etcd": self.etcd.start,
+                 "enable --now patroni": self.patroni.start}.get(
+                     " ".join(args))
+        if start:
+            start()
+        else:
+            assert args in (("stop", "etcd"),
+                            ("disable", "--now", "postgresql")), args
+
+    def sudoedit(self, *paths):
+        """What differs between the machines."""
+        for path in paths:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            if path == self.etcd.config:
+                text = self.etcd.edit(text)
+            elif path.endswith("/node.yml"):
+                text = text.replace(NAMES[0], self.name)
+            write_private(path, text)
 
     def start(self):
         self.etcd.start()
@@ -239,15 +293,18 @@ class Group:
         os.rename(single.data, first.data)
         os.chmod(first.data, 0o700)
         # a new Debian has neither file in the data directory
-        for name in ("postgresql.auto.conf", "postgresql.conf"):
-            write_private(os.path.join(first.data, name), "")
+        write_private(os.path.join(first.data, "postgresql.auto.conf"), "")
+        os.remove(os.path.join(first.data, "postgresql.conf"))
         for member in self.members.values():
-            member.etcd.start()
+            member.type("etcd-server")
         wait_until(lambda: all(one.etcd.healthy() for one in
                                self.members.values()), 60,
                    lambda: self.members[NAMES[0]].etcd.tail(), step=0.1)
-        first.start()
+        for member in self.members.values():
+            member.type("python3-venv")
+        self.members[NAMES[0]].type("touch ")
         self.leader()
         for name in NAMES[1:]:
-            self.members[name].patroni.start()
+            make_dir(self.members[name].patroni.data)
+            self.members[name].type("main.unused")
         self.wait_sound()
