@@ -307,19 +307,25 @@ def test_errors_are_those_of_the_shard(shards):
 def test_the_connection_survives_a_refusal(shards):
     """The same session of the shard answers before and after it."""
     product = shards.products(1, "keep")[1][0]
-    front = shards.front
-    front.sql("SELECT receive_stock(%s, 1)", (product,))
-    with closing(front.connect()) as conn:
+    shard = shards.shards[1]
+
+    def sessions():
+        return shard.sql(
+            "SELECT pid, backend_start FROM pg_stat_activity"
+            " WHERE datname = %s AND backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()", (shard.name,))
+    wait_until(lambda: sessions() == [], 20, sessions)
+    with closing(shards.front.connect()) as conn:
         conn.autocommit = True
         cur = conn.cursor()
+        cur.execute("SELECT receive_stock(%s, 1)", (product,))
+        before = sessions()
+        assert len(before) == 1
         for _ in range(3):
             with pytest.raises(psycopg2.Error) as refused:
                 cur.execute("SELECT reserve_stock(%s, 9, 'o')", (product,))
             assert refused.value.pgcode == "SK001"
-        sessions = shards.shards[1].value(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
-            " AND pid <> pg_backend_pid()", (shards.shards[1].name,))
-        assert sessions == 1
+        assert sessions() == before
 
 
 def test_a_transaction_block_is_refused(shards):
