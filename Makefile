@@ -91,7 +91,7 @@ bench:
 	bench/run
 
 bench-stock bench-relay bench-inbound bench-answers bench-gateway \
-bench-shards bench-debezium:
+bench-shards bench-refused bench-debezium:
 	bench/run $(@:bench-%=%)
 
 deb dist sbom:
@@ -99,4 +99,4 @@ deb dist sbom:
 
 .PHONY: all install install-files clean deb sbom check check-fast unit regress isolation e2e lint \
 	format demo demo-stop bench bench-stock bench-relay bench-inbound bench-answers \
-	bench-gateway bench-shards bench-debezium dist
+	bench-gateway bench-shards bench-refused bench-debezium dist

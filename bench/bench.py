@@ -11,6 +11,7 @@ from process import children_of, run_dir, wait_until
 from answers import answers
 from debezium import debezium
 from over_http import over_http
+from refused import refused
 from relay import relay
 from scaling import scaling
 from stock import cell, cpu_seconds, stock
@@ -86,5 +87,7 @@ if __name__ == "__main__":
         over_http(base)
     if sys.argv[1] in ("all", "shards"):
         scaling(base)
+    if sys.argv[1] in ("all", "refused"):
+        refused(base)
     if sys.argv[1] == "debezium":
         debezium(base)

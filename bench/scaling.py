@@ -87,7 +87,7 @@ class Machines:
     """A server for the front, and one for each shard; on them, for each
     number of shards, databases and a front."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, counts=COUNTS):
         self.directory = directory
         self.front = Postgres(os.path.join(directory, "front"), SETTINGS)
         self.servers = [Postgres(os.path.join(directory, f"shard{n}"),
@@ -100,14 +100,15 @@ class Machines:
         for database in self.direct:
             self.fill(database, 1, 0)
             database.sql("SELECT grant_stock_access(%s, 'app')", (ROLE,))
-        self.fleets = {count: self.make_fleet(count) for count in COUNTS}
+        self.fleets = {count: self.make_fleet(count) for count in counts}
+        pooled = [count for count in POOLED if count in counts]
         self.pooler = ShardPooler(os.path.join(directory, "pgbouncer"))
         self.pooler.configure({shard.name: f"host={HOST} port={shard.pg.port}"
-                               for count in POOLED
+                               for count in pooled
                                for shard in self.fleets[count].shards})
         self.pooler.start()
         self.pooled = {count: self.make_pooled_front(self.fleets[count])
-                       for count in POOLED}
+                       for count in pooled}
         self.caps = [NoCap(server) for server in self.servers]
 
     def make_fleet(self, count):
