@@ -64,6 +64,8 @@ class MachineFleet(Fleet):
 
     def stop_all(self):
         for relay in self.relays():
+            if relay.running:
+                relay.terminate()   # leaves Kafka no open transaction
             relay.close()
         super().stop_all()
 
