@@ -45,10 +45,11 @@ BEGIN
 	IF one ? 'trace_id' THEN
 		PERFORM set_config('pgstock.trace_id', one ->> 'trace_id', true);
 	END IF;
-	RETURN QUERY SELECT * FROM pgstock_front.saga_order(one ->> 'order_id',
-		one -> 'items', one ->> 'user_id',
+	RETURN QUERY SELECT r.* FROM unnest(pgstock_front.saga_order(
+		one ->> 'order_id', one -> 'items', one ->> 'user_id',
 		coalesce((one ->> 'ttl')::interval, ttl), 'auto',
-		one ->> 'idempotency_key', false, shards);
+		one ->> 'idempotency_key', false, shards)
+		::pgstock_front.stock_result[]) r;
 	PERFORM set_config('pgstock.trace_id', coalesce(trace, ''), true);
 EXCEPTION WHEN SQLSTATE 'SK007' THEN
 	IF one ? 'idempotency_key' THEN

@@ -132,7 +132,8 @@ BEGIN
 				nullif(current_setting('pgstock.trace_id', true), ''),
 				pgstock_front.actor(), $1, $2) a);
 		IF pgstock_front.has_coordinator()
-			AND NOT pgstock_front.saga_failed(answers) THEN
+			AND NOT EXISTS (SELECT FROM unnest(answers) a
+							 WHERE a.error IS NOT NULL) THEN
 			n := pgstock_front.ask_forget($1);
 		END IF;
 	EXCEPTION WHEN internal_error OR undefined_function OR undefined_object

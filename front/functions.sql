@@ -115,10 +115,12 @@ $f$, name, arguments, CASE WHEN is_set THEN 'SETOF ' END, type,
 				 '\t\t\t  FROM unnest(answers) a);\n'
 			ELSE E'\tRETURN (answers[1]).rows[1]::%s;\n' END, type),
 		CASE WHEN crossing IS NULL THEN 'true'
-			 ELSE 'cardinality(shards) = 1' END, crossing,
+			 ELSE 'cardinality(shards) = 1' END,
+		CASE WHEN single IS NULL THEN crossing END,
 		CASE WHEN writes THEN E'\tmay_call\tboolean;\n' END
 		|| CASE WHEN single IS NULL THEN ''
-				ELSE E'\trows\ttext[];\n\trow_text\ttext;\n' END, single);
+				ELSE E'\trows\ttext[];\n\trow_text\ttext;\n' END,
+		single || coalesce(crossing, ''));
 	EXECUTE format('COMMENT ON FUNCTION @extschema@.%I IS %L', name,
 		'calls ' || name || ' of pgstock in the shards ' || shards);
 END

@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -29,29 +30,33 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "front.h"
 
 PG_MODULE_MAGIC;
 
+PG_FUNCTION_INFO_V1(pgstock_front_actor);
 PG_FUNCTION_INFO_V1(pgstock_front_begin_call);
 PG_FUNCTION_INFO_V1(pgstock_front_call_failed);
 PG_FUNCTION_INFO_V1(pgstock_front_call_shard);
 PG_FUNCTION_INFO_V1(pgstock_front_caller);
 PG_FUNCTION_INFO_V1(pgstock_front_has_coordinator);
 PG_FUNCTION_INFO_V1(pgstock_front_history);
+PG_FUNCTION_INFO_V1(pgstock_front_next_number);
 PG_FUNCTION_INFO_V1(pgstock_front_raise);
+PG_FUNCTION_INFO_V1(pgstock_front_setting);
 
 #define SQLSTATE_LENGTH 5
 
 /* How the functions begin that pgstock_front.set_shards() creates. */
 #define KEY_FUNCTION "function pgstock_front."
 
-/* The columns of pgstock_front.answer, and of pgstock_front.failure. */
-enum
-{
-	ANSWER_ERROR = 2,
-	ANSWER_ROWS = 3,
-	FAILURE_COLUMNS = 4,
-};
+#define FAILURE_COLUMNS 4
+
+static void front_raise(const char *sqlstate, const char *message,
+						const char *detail, const char *hint)
+	pg_attribute_noreturn();
 
 /*
  * Whether the session permits that each call commits by itself.
@@ -95,22 +100,28 @@ front_raise(const char *sqlstate, const char *message, const char *detail,
 					hint ? errhint("%s", hint) : 0));
 }
 
+/* The function of pgstock_front with two arguments of these types. */
+Oid
+front_function(const char *name, Oid first, Oid second)
+{
+	Oid types[] = {first, second};
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+						   CStringGetDatum(name),
+						   PointerGetDatum(
+							   buildoidvector(types, lengthof(types))),
+						   ObjectIdGetDatum(
+							   get_namespace_oid("pgstock_front", false)));
+}
+
 /* Whether set_shards() was called, which creates the functions of the key. */
 static bool
 front_is_configured(void)
 {
 	static bool is_known = false;
-	Oid			types[] = {TEXTOID, TEXTOID};
 
 	if (!is_known)
-		is_known = SearchSysCacheExists3(PROCNAMEARGSNSP,
-										 CStringGetDatum("line_shard"),
-										 PointerGetDatum(
-											 buildoidvector(types,
-															lengthof(types))),
-										 ObjectIdGetDatum(
-											 get_namespace_oid("pgstock_front",
-															   false)));
+		is_known = OidIsValid(front_function("line_shard", TEXTOID, TEXTOID));
 	return is_known;
 }
 
@@ -143,18 +154,61 @@ pgstock_front_begin_call(PG_FUNCTION_ARGS)
 }
 
 /*
- * Returns the role that calls a function of the front, although the function
- * runs with its owner's rights: the role of SET ROLE, or else of the session.
- * NULL for a superuser, which does not act as a superuser in the shards.
+ * The role that calls a function of the front, although the function runs with
+ * its owner's rights: the role of SET ROLE, or else of the session.  NULL for a
+ * superuser, which does not act as a superuser in the shards.
  */
-Datum
-pgstock_front_caller(PG_FUNCTION_ARGS)
+char *
+front_caller(void)
 {
 	Oid caller = GetOuterUserId();
 
-	if (superuser_arg(caller))
+	return superuser_arg(caller) ? NULL : GetUserNameFromId(caller, false);
+}
+
+/* A setting of the session; NULL: it has no value. */
+char *
+front_setting(const char *name)
+{
+	const char *value = GetConfigOption(name, true, false);
+
+	return value == NULL || value[0] == '\0' ? NULL : pstrdup(value);
+}
+
+/*
+ * pgstock.actor for a shard, or NULL.  A superuser's name precedes it, because
+ * a superuser acts as pgstock_front there.
+ */
+char *
+front_actor(void)
+{
+	char *actor = front_setting("pgstock.actor");
+	char *user;
+
+	if (front_caller() != NULL)
+		return actor;
+	user = GetUserNameFromId(GetSessionUserId(), false);
+	return actor == NULL ? user : psprintf("%s/%s", user, actor);
+}
+
+Datum
+pgstock_front_caller(PG_FUNCTION_ARGS)
+{
+	char *caller = front_caller();
+
+	if (caller == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(caller, false)));
+	PG_RETURN_TEXT_P(cstring_to_text(caller));
+}
+
+Datum
+pgstock_front_actor(PG_FUNCTION_ARGS)
+{
+	char *actor = front_actor();
+
+	if (actor == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(actor));
 }
 
 /* Whether pgstock_front.set_coordinator() was called. */
@@ -178,6 +232,40 @@ pgstock_front_history(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(
 		psprintf(UINT64_FORMAT "/%08X/%u", GetSystemIdentifier(),
 				 GetWALInsertionTimeLine(), MyDatabaseId)));
+}
+
+/*
+ * Returns an interval that is a setting of this database, or another one if it
+ * is not set; raises an error if it is outside of its bounds.
+ */
+Datum
+pgstock_front_setting(PG_FUNCTION_ARGS)
+{
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *value = front_setting(psprintf("pgstock_front.%s", name));
+
+	if (value == NULL)
+		return PG_GETARG_DATUM(1);
+	return OidFunctionCall2(front_function("saga_check_setting", TEXTOID,
+										   INTERVALOID),
+							PG_GETARG_DATUM(0),
+							DirectFunctionCall3(interval_in,
+												CStringGetDatum(value),
+												ObjectIdGetDatum(InvalidOid),
+												Int32GetDatum(-1)));
+}
+
+/*
+ * Returns the number of a new saga: the time in microseconds since 1970, but
+ * greater than the last one.
+ */
+Datum
+pgstock_front_next_number(PG_FUNCTION_ARGS)
+{
+	int64 now = GetCurrentTimestamp() +
+				(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+	PG_RETURN_INT64(Max(now, PG_GETARG_INT64(0) + 1));
 }
 
 /* A text argument, or NULL. */
@@ -253,7 +341,7 @@ pgstock_front_call_failed(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static Oid
+Oid
 front_type(const char *name)
 {
 	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
@@ -282,8 +370,19 @@ front_raise_failure(char *input)
 				front_text(&columns[2]), front_text(&columns[3]));
 }
 
-/* The rows of an answer, or NULL; raises its error. */
-static NullableDatum
+/* A column of a row. */
+NullableDatum
+front_column(Datum row, int number)
+{
+	NullableDatum column;
+
+	column.value = GetAttributeByNum(DatumGetHeapTupleHeader(row), number,
+									 &column.isnull);
+	return column;
+}
+
+/* Reads the text of a pgstock_front.answer. */
+Datum
 front_read_answer(char *input)
 {
 	static FmgrInfo read;
@@ -291,8 +390,7 @@ front_read_answer(char *input)
 	Oid				type = front_type("answer");
 	Oid				function;
 	Oid				typioparam;
-	HeapTupleHeader row;
-	NullableDatum	column;
+	Datum			row;
 
 	if (read_type != type)
 	{
@@ -300,13 +398,18 @@ front_read_answer(char *input)
 		fmgr_info_cxt(function, &read, TopMemoryContext);
 		read_type = type;
 	}
-	row = DatumGetHeapTupleHeader(InputFunctionCall(&read, input, type, -1));
-	Assert(HeapTupleHeaderGetNatts(row) == ANSWER_ROWS);
-	column.value = GetAttributeByNum(row, ANSWER_ERROR, &column.isnull);
-	if (!column.isnull)
-		front_raise_failure(TextDatumGetCString(column.value));
-	column.value = GetAttributeByNum(row, ANSWER_ROWS, &column.isnull);
-	return column;
+	row = InputFunctionCall(&read, input, type, -1);
+	Assert(HeapTupleHeaderGetNatts(DatumGetHeapTupleHeader(row)) ==
+		   ANSWER_ROWS);
+	return row;
+}
+
+void
+front_no_answer(void)
+{
+	front_raise("55000", "a shard returned no answer", NULL,
+				"Its functions pgstock_shard.*_call must be those of the "
+				"extension pgstock_shard.");
 }
 
 /* Whether PL/Proxy raises such an error before a shard can answer. */
@@ -333,6 +436,7 @@ pgstock_front_call_shard(PG_FUNCTION_ARGS)
 	FmgrInfo	   function;
 	MemoryContext  context = CurrentMemoryContext;
 	volatile Datum answer = (Datum) 0;
+	NullableDatum  error;
 	NullableDatum  rows;
 
 	Assert(PG_NARGS() == 4);
@@ -346,23 +450,25 @@ pgstock_front_call_shard(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *failure;
 		const char *state = unpack_sql_state(geterrcode());
 
 		if (!front_is_call_failure(state))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
+		failure = CopyErrorData();
 		FlushErrorState();
 		front_call_failed(TextDatumGetCString(PG_GETARG_DATUM(1)), state,
-						  error->message, error->detail, error->hint);
+						  failure->message, failure->detail, failure->hint);
 	}
 	PG_END_TRY();
 	if (proxy->isnull)
-		front_raise("55000", "a shard returned no answer", NULL,
-					"Its functions pgstock_shard.*_call must be those of the "
-					"extension pgstock_shard.");
-	rows = front_read_answer(TextDatumGetCString(answer));
+		front_no_answer();
+	answer = front_read_answer(TextDatumGetCString(answer));
+	error = front_column(answer, ANSWER_ERROR);
+	if (!error.isnull)
+		front_raise_failure(TextDatumGetCString(error.value));
+	rows = front_column(answer, ANSWER_ROWS);
 	fcinfo->isnull = rows.isnull;
 	return rows.value;
 }

@@ -83,28 +83,36 @@ COMMENT ON FUNCTION pgstock_front.shards_of_move IS
 	'returns the shard of two locations of a product; 0A000 if they are in two';
 
 /* A malformed element has no shard; that of another element rejects it. */
-CREATE FUNCTION pgstock_front.shards_of_items(items jsonb)
+CREATE FUNCTION pgstock_front.places_of_items(items jsonb)
 RETURNS int[]
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-	item	jsonb;
-	shard	int;
-	shards	int[] := '{}';
+	places	int[] := '{}';
 BEGIN
 	IF jsonb_typeof($1) = 'array' THEN
 		FOR i IN 0 .. jsonb_array_length($1) - 1 LOOP
-			item := $1 -> i;
-			shard := pgstock_front.line_shard(item ->> 'product_id',
-				coalesce(item ->> 'location', 'main'));
-			IF shard <> ALL (shards) THEN
-				shards := shards || shard;
-			END IF;
+			places := places || coalesce(pgstock_front.line_shard(
+				$1 -> i ->> 'product_id',
+				coalesce($1 -> i ->> 'location', 'main')), -1);
 		END LOOP;
 	END IF;
-	RETURN CASE WHEN shards = '{}' THEN '{0}'::int[] ELSE shards END;
+	RETURN places;
 END
 $$;
+COMMENT ON FUNCTION pgstock_front.places_of_items IS
+	'returns the shard of each line of an order; -1: it has none';
+
+CREATE FUNCTION pgstock_front.distinct_shards(places int[])
+RETURNS int[]
+AS 'MODULE_PATHNAME', 'pgstock_front_distinct' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION pgstock_front.distinct_shards IS
+	'returns each shard once, or shard 0 if there is none';
+
+CREATE FUNCTION pgstock_front.shards_of_items(items jsonb)
+RETURNS int[]
+LANGUAGE sql STABLE
+RETURN pgstock_front.distinct_shards(pgstock_front.places_of_items($1));
 COMMENT ON FUNCTION pgstock_front.shards_of_items IS
 	'returns the shards of the lines of an order';
 

@@ -15,30 +15,6 @@
 
 /* ---- The request ---- */
 
-/* A line without a shard is sent to the first one, which rejects it. */
-CREATE FUNCTION pgstock_front.saga_parts(items jsonb, shards int[])
-RETURNS jsonb[]
-LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-	item	jsonb;
-	shard	int;
-	n		int;
-	parts	jsonb[] := array_fill('[]'::jsonb, ARRAY[cardinality(shards)]);
-BEGIN
-	FOR i IN 0 .. jsonb_array_length(items) - 1 LOOP
-		item := items -> i;
-		shard := pgstock_front.line_shard(item ->> 'product_id',
-			coalesce(item ->> 'location', 'main'));
-		n := coalesce(array_position(shards, shard), 1);
-		parts[n] := parts[n] || jsonb_build_array(item);
-	END LOOP;
-	RETURN parts;
-END
-$$;
-COMMENT ON FUNCTION pgstock_front.saga_parts IS
-	'returns the lines of each of the shards';
-
 CREATE FUNCTION pgstock_front.saga_lines(items jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
@@ -76,17 +52,10 @@ COMMENT ON FUNCTION pgstock_front.saga_same IS
 /* Each step has the role, trace and actor of the call that began it. */
 CREATE FUNCTION pgstock_front.saga_args(args jsonb)
 RETURNS jsonb
-LANGUAGE plpgsql STABLE
-AS $$
-BEGIN
-	RETURN jsonb_strip_nulls(args || jsonb_build_object(
-		'role', pgstock_front.caller(),
-		'trace', nullif(current_setting('pgstock.trace_id', true), ''),
-		'actor', pgstock_front.actor()));
-END
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_front_args' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION pgstock_front.saga_args IS
-	'returns the arguments of a step, with role, trace and actor';
+	'returns the arguments of a step that are not null, with role, trace and '
+	'actor';
 
 CREATE FUNCTION pgstock_front.saga_reused(order_id text, key text)
 RETURNS void
@@ -165,25 +134,6 @@ COMMENT ON FUNCTION pgstock_front.saga_give_up IS
 	'undoes the reservation that this session began; if that fails, the '
 	'sweeper repeats it';
 
-/* A shard grants all of its lines, or none. */
-CREATE FUNCTION pgstock_front.saga_is_refused(answers pgstock_front.answer[])
-RETURNS boolean
-LANGUAGE plpgsql IMMUTABLE
-AS $$
-DECLARE
-	a		pgstock_front.answer;
-BEGIN
-	FOREACH a IN ARRAY answers LOOP
-		IF (a.rows[1]::pgstock_front.stock_result).granted = 0 THEN
-			RETURN true;
-		END IF;
-	END LOOP;
-	RETURN false;
-END
-$$;
-COMMENT ON FUNCTION pgstock_front.saga_is_refused IS
-	'returns whether a shard has refused its lines of an order';
-
 /*
  * The rows of an order that was not reserved: lines that a shard granted get
  * the status refused, because of the others.
@@ -236,37 +186,22 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_backordered IS
 	'returns the rows of the keep, with the status of the hold';
 
-CREATE FUNCTION pgstock_front.saga_granted(held pgstock_front.answer[],
-	kept pgstock_front.answer[])
-RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE
-AS $$
-DECLARE
-	a		pgstock_front.answer;
-	answer	text[];
-BEGIN
-	IF held::text LIKE '%,backordered,%' THEN
-		RETURN pgstock_front.saga_backordered(held, kept);
-	END IF;
-	FOREACH a IN ARRAY kept LOOP
-		answer := answer || a.rows;
-	END LOOP;
-	RETURN answer;
-END
-$$;
-COMMENT ON FUNCTION pgstock_front.saga_granted IS
-	'returns the rows of an order that every shard has kept';
-
 CREATE FUNCTION pgstock_front.saga_not_held(t pgstock_front.turn,
-	held pgstock_front.answer[])
-RETURNS void
+	outcome text, held pgstock_front.answer[])
+RETURNS text[]
 LANGUAGE plpgsql
 AS $$
 DECLARE
-	f	pgstock_front.failure := coalesce(
-			pgstock_front.saga_failure(held, true),
-			pgstock_front.saga_failure(held, false));
+	answer	text[];
+	f		pgstock_front.failure := coalesce(
+				pgstock_front.saga_failure(held, true),
+				pgstock_front.saga_failure(held, false));
 BEGIN
+	IF outcome = 'refused' THEN
+		answer := pgstock_front.saga_refused(held);
+		PERFORM pgstock_front.saga_give_up(t, 'refused', answer, held, false);
+		RETURN answer;
+	END IF;
 	PERFORM pgstock_front.saga_give_up(t,
 		CASE WHEN f.sqlstate ~ '^SK00[12]' THEN 'refused' ELSE 'abandoned' END,
 		NULL, held, false);
@@ -274,7 +209,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_not_held IS
-	'gives up an order that a shard could not hold, and raises the reason';
+	'gives up an order that the shards do not hold, and returns its rows, or '
+	'raises the reason';
 
 CREATE FUNCTION pgstock_front.saga_not_kept(t pgstock_front.turn,
 	held pgstock_front.answer[], kept pgstock_front.answer[])
@@ -299,28 +235,31 @@ COMMENT ON FUNCTION pgstock_front.saga_not_kept IS
 	'gives up an order that a shard could not keep, and raises the reason';
 
 /* Steps 2 to 4; the order is not reserved before ask_end returns. */
-CREATE FUNCTION pgstock_front.saga_take(t pgstock_front.turn)
+CREATE FUNCTION pgstock_front.saga_take(order_id text, saga bigint, args jsonb,
+	shards int[], parts jsonb[])
 RETURNS text[]
 LANGUAGE plpgsql
 AS $$
 DECLARE
+	t		pgstock_front.turn := ('begun', order_id, saga, 'new', 2,
+				'reserve', args, shards, shards, parts, NULL, NULL, false);
 	held	pgstock_front.answer[];
+	outcome	text;
 	kept	pgstock_front.answer[];
 	answer	text[];
 BEGIN
 	held := pgstock_front.saga_push(t, 'hold', t.step - 1);
-	IF pgstock_front.saga_failed(held) THEN
-		PERFORM pgstock_front.saga_not_held(t, held);
-	ELSIF pgstock_front.saga_is_refused(held) THEN
-		answer := pgstock_front.saga_refused(held);
-		PERFORM pgstock_front.saga_give_up(t, 'refused', answer, held, false);
-		RETURN answer;
+	outcome := pgstock_front.saga_outcome(held);
+	IF outcome IN ('failed', 'refused') THEN
+		RETURN pgstock_front.saga_not_held(t, outcome, held);
 	END IF;
 	kept := pgstock_front.saga_push(t, 'keep', t.step);
-	IF pgstock_front.saga_failed(kept) THEN
+	IF pgstock_front.saga_outcome(kept) = 'failed' THEN
 		PERFORM pgstock_front.saga_not_kept(t, held, kept);
 	END IF;
-	answer := pgstock_front.saga_granted(held, kept);
+	answer := CASE outcome WHEN 'backordered'
+			  THEN pgstock_front.saga_backordered(held, kept)
+			  ELSE pgstock_front.saga_sorted(kept) END;
 	IF NOT pgstock_front.ask_end(t.order_id, t.saga, t.step, 'reserved',
 								 answer) THEN
 		PERFORM pgstock_front.raise('40001',
@@ -482,11 +421,13 @@ COMMENT ON FUNCTION pgstock_front.saga_stored IS
 /*
  * If another session is reserving the same order, waits until it has finished,
  * or until it is late; then its saga is undone.
+ *
+ * Of a saga that it has begun, the coordinator returns what is not known here.
  */
 CREATE FUNCTION pgstock_front.saga_order(order_id text, items jsonb,
 	user_id text, ttl interval, strategy text, idempotency_key text,
 	raises boolean, shards int[])
-RETURNS SETOF pgstock_front.stock_result
+RETURNS text[]
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -495,20 +436,25 @@ DECLARE
 	args	jsonb := pgstock_front.saga_args(jsonb_build_object('user_id',
 						user_id, 'ttl', ttl, 'strategy', strategy,
 						'raise', raises));
-	parts	jsonb[] := pgstock_front.saga_parts(items, shards);
+	places	int[] := pgstock_front.places_of_items(items);
 	lines	pgstock_front.part_line[];
 	ended	bigint;
 	answer	text[];
 	pause	double precision := 0.002;
 	since	timestamptz;
 BEGIN
-	PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
+	IF pgstock_front.order_shard(order_id) IS NOT NULL
+		OR NOT pgstock_front.has_coordinator() THEN
+		PERFORM pgstock_front.saga_check_coordinator(order_id, shards);
+	END IF;
 	WHILE answer IS NULL LOOP
-		t := pgstock_front.ask_reserve(order_id, shards, parts, request, args,
+		t := pgstock_front.ask_reserve(order_id, shards, places, request, args,
 									   idempotency_key, ended);
+		IF t.outcome = 'begun' THEN
+			RETURN pgstock_front.saga_take(order_id, t.saga, args || t.args,
+				shards, pgstock_front.saga_parts(items, places, shards));
+		END IF;
 		CASE t.outcome
-		WHEN 'begun' THEN
-			answer := pgstock_front.saga_take(t);
 		WHEN 'stored' THEN
 			t.args := args;
 			answer := pgstock_front.saga_stored(t, idempotency_key);
@@ -537,11 +483,9 @@ BEGIN
 			since := pgstock_front.saga_check_wait(order_id, since);
 		END IF;
 	END LOOP;
-	RETURN QUERY SELECT r.*
-				   FROM unnest(answer::pgstock_front.stock_result[]) r
-				  ORDER BY r.product_id COLLATE "C", r.location COLLATE "C";
+	RETURN answer;
 END
 $$;
 COMMENT ON FUNCTION pgstock_front.saga_order IS
-	'reserves an order whose lines are in several shards, all or none';
-
+	'reserves an order whose lines are in several shards, all or none; returns '
+	'its rows (pgstock_front.stock_result), sorted';

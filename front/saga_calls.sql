@@ -2,8 +2,9 @@
 
 /*
  * The functions ask_... call the functions of saga_table.sql.  A saga is
- * transferred as one text: the coordinator parses and plans each call again,
- * and each column adds to the cost.
+ * transferred as one text, and so are the arguments of the two calls that each
+ * order makes: the coordinator parses and plans each call again, and each
+ * column adds to the cost.
  */
 CREATE FUNCTION pgstock_front.make_ask(function regproc)
 RETURNS void
@@ -60,8 +61,26 @@ COMMENT ON FUNCTION pgstock_front.make_ask IS
 	'creates the function that calls one in the coordinator''s database';
 
 SELECT pgstock_front.make_ask(('pgstock_front.saga_' || f)::regproc)
-  FROM unnest('{reserve,settle,follow,end,note,due,purge,list,abandon}'::text[])
-	   f;
+  FROM unnest('{reserve_call,settle,follow,end_call,note,due,purge,list,
+		abandon}'::text[]) f;
+
+CREATE FUNCTION pgstock_front.ask_reserve(order_id text, step_shards int[],
+	places int[], request jsonb, args jsonb, idempotency_key text,
+	replaces bigint)
+RETURNS pgstock_front.turn
+LANGUAGE sql VOLATILE
+RETURN pgstock_front.ask_reserve_call(
+	ROW($1, $2, $3, $4, $5, $6, $7)::pg_catalog.text)::pgstock_front.turn;
+COMMENT ON FUNCTION pgstock_front.ask_reserve IS
+	'calls saga_reserve_call in the coordinator';
+
+CREATE FUNCTION pgstock_front.ask_end(order_id text, saga bigint, step int,
+	state text, answer text[])
+RETURNS boolean
+LANGUAGE sql VOLATILE
+RETURN pgstock_front.ask_end_call(ROW($1, $2, $3, $4, $5)::pg_catalog.text);
+COMMENT ON FUNCTION pgstock_front.ask_end IS
+	'calls saga_end_call in the coordinator';
 
 CREATE FUNCTION pgstock_front.has_coordinator()
 RETURNS boolean

@@ -147,7 +147,12 @@ DECLARE
 	answers	pgstock_front.answer[];
 	f		pgstock_front.failure;
 	after	pgstock_front.turn;
+	patience text := current_setting('pgstock_front.shard_lock_timeout', true);
 BEGIN
+	/* the sweeper does not wait long for a row that is locked */
+	IF patience <> '' THEN
+		t.args := t.args || jsonb_build_object('lock_timeout', patience);
+	END IF;
 	answers := pgstock_front.saga_push(t, t.verb, t.step);
 	f := pgstock_front.saga_failure(answers, false);
 	IF t.verb NOT IN ('undo', 'compensate')
@@ -243,7 +248,8 @@ BEGIN
 	args := pgstock_front.saga_args(args);
 	IF items IS NOT NULL THEN
 		its := pgstock_front.shards_of_items(items);
-		parts := pgstock_front.saga_parts(items, its);
+		parts := pgstock_front.saga_parts(items,
+			pgstock_front.places_of_items(items), its);
 		args := args || '{"items": true}';
 	END IF;
 	LOOP
@@ -482,9 +488,9 @@ BEGIN
 								   '; ')
 				   FROM pg_proc p
 				  WHERE p.pronamespace = 'pgstock_front'::regnamespace
-					AND p.proname = ANY ('{saga_reserve,saga_settle,saga_end,
-						saga_follow,saga_note,saga_due,saga_purge,saga_list,
-						saga_abandon,saga_forget}'));
+					AND p.proname = ANY ('{saga_reserve_call,saga_settle,
+						saga_end_call,saga_follow,saga_note,saga_due,saga_purge,
+						saga_list,saga_abandon,saga_forget}'));
 	END IF;
 END
 $$;

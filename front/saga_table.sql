@@ -131,12 +131,7 @@ COMMENT ON FUNCTION pgstock_front.saga_check_setting IS
 /* A setting of the coordinator's database, such as pgstock_front.hold. */
 CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
 RETURNS interval
-LANGUAGE sql STABLE
-RETURN CASE
-	WHEN coalesce(current_setting('pgstock_front.' || name, true), '') = ''
-	THEN otherwise
-	ELSE pgstock_front.saga_check_setting(name,
-			current_setting('pgstock_front.' || name)::interval) END;
+AS 'MODULE_PATHNAME', 'pgstock_front_setting' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION pgstock_front.saga_setting IS
 	'returns a setting of orders over shards: hold, patience, saga_retention';
 
@@ -158,12 +153,7 @@ COMMENT ON FUNCTION pgstock_front.saga_turn IS
 /* Newer sagas of an order have greater numbers: shards reject older ones. */
 CREATE FUNCTION pgstock_front.saga_next_number(last bigint)
 RETURNS bigint
-LANGUAGE plpgsql VOLATILE
-AS $$
-BEGIN
-	RETURN greatest(extract(epoch FROM clock_timestamp()) * 1000000, last + 1);
-END
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_front_next_number' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_front.saga_next_number IS
 	'returns the number of a new saga: the time in microseconds, but greater '
 	'than the last one';
@@ -184,67 +174,112 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_renumber IS
 	'returns the number of a saga; a new one for a row of an earlier history';
 
-/*
- * Begins to reserve an order.  "replaces" is the saga whose reservation, as the
- * caller has found, has ended in every shard.
- */
-CREATE FUNCTION pgstock_front.saga_reserve(order_id text, step_shards int[],
-	step_parts jsonb[], request jsonb, args jsonb, idempotency_key text,
-	replaces bigint)
+/* A line without a shard is sent to the first one, which rejects it. */
+CREATE FUNCTION pgstock_front.saga_parts(items jsonb, places int[],
+	shards int[])
+RETURNS jsonb[]
+AS 'MODULE_PATHNAME', 'pgstock_front_parts' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION pgstock_front.saga_parts IS
+	'returns the lines of each of the shards; places: the shard of each line';
+
+CREATE TYPE pgstock_front.saga_reserve_call AS
+(
+	order_id	text,
+	shards		int[],
+	places		int[],
+	request		jsonb,
+	args		jsonb,
+	idempotency_key text,
+	replaces	bigint
+);
+COMMENT ON TYPE pgstock_front.saga_reserve_call IS
+	'a call of saga_reserve_call by a front; places: the shard of each line; '
+	'replaces: the saga whose reservation, as the caller has found, has ended '
+	'in every shard';
+
+/* Begins to reserve an order that has a row, or whose key has. */
+CREATE FUNCTION pgstock_front.saga_reserve_again(
+	c pgstock_front.saga_reserve_call)
 RETURNS pgstock_front.turn
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql
 AS $$
 DECLARE
 	s	pgstock_front.saga;
 	now	timestamptz := clock_timestamp();
-	hold interval := pgstock_front.saga_setting('hold', '20s');
 BEGIN
-	args := args || jsonb_build_object('hold', hold);
-	INSERT INTO pgstock_front.saga AS x
-	VALUES ($1, pgstock_front.saga_next_number(0), 'new', 2, 'reserve', args,
-			$2, $2, $3, $4, $6, NULL, pgstock_front.saga_history(), now, now,
-			now + pgstock_front.saga_setting('patience', '10s'))
-		ON CONFLICT DO NOTHING
-	RETURNING * INTO s;
-	IF FOUND THEN
-		RETURN pgstock_front.saga_turn(s, 'begun');
-	END IF;
-	SELECT * INTO s FROM pgstock_front.saga x WHERE x.order_id = $1 FOR UPDATE;
+	SELECT * INTO s FROM pgstock_front.saga x
+	 WHERE x.order_id = c.order_id FOR UPDATE;
 	IF NOT FOUND THEN
 		/* the key belongs to another order */
-		s.order_id := $1;
+		s.order_id := c.order_id;
 		RETURN pgstock_front.saga_turn(s, 'reused');
 	END IF;
 	IF s.verb IS NOT NULL THEN
 		RETURN pgstock_front.saga_turn(s,
 			CASE WHEN s.verb = 'reserve' AND s.due_at > now THEN 'busy'
 				 ELSE 'other' END);
-	ELSIF s.idempotency_key = $6 AND s.answer IS NOT NULL THEN
+	ELSIF s.idempotency_key = c.idempotency_key AND s.answer IS NOT NULL THEN
 		RETURN pgstock_front.saga_turn(s,
-			CASE WHEN pgstock_front.saga_same(s.request, $4) THEN 'stored'
-				 ELSE 'reused' END);
+			CASE WHEN pgstock_front.saga_same(s.request, c.request)
+				 THEN 'stored' ELSE 'reused' END);
 	ELSIF s.state IN ('reserved', 'confirmed')
-		AND s.saga IS DISTINCT FROM replaces THEN
+		AND s.saga IS DISTINCT FROM c.replaces THEN
 		RETURN pgstock_front.saga_turn(s, 'live');
 	ELSIF EXISTS (SELECT FROM pgstock_front.saga x
-				   WHERE x.idempotency_key = $6 AND x.order_id <> $1) THEN
+				   WHERE x.idempotency_key = c.idempotency_key
+					 AND x.order_id <> c.order_id) THEN
 		RETURN pgstock_front.saga_turn(s, 'reused');
-	ELSE
-		UPDATE pgstock_front.saga x
-		   SET saga = pgstock_front.saga_next_number(s.saga), state = 'new',
-			   step = 2, verb = 'reserve', args = $5, shards = $2,
-			   step_shards = $2, step_parts = $3, request = $4,
-			   idempotency_key = $6, answer = NULL,
-			   history = pgstock_front.saga_history(), begun_at = now,
-			   changed_at = now, tries = 0, error = NULL,
-			   due_at = now + pgstock_front.saga_setting('patience', '10s')
-		 WHERE x.order_id = $1
-		RETURNING * INTO s;
-		RETURN pgstock_front.saga_turn(s, 'begun');
 	END IF;
+	UPDATE pgstock_front.saga x
+	   SET saga = pgstock_front.saga_next_number(s.saga), state = 'new',
+		   step = 2, verb = 'reserve', args = c.args, shards = c.shards,
+		   step_shards = c.shards, step_parts = pgstock_front.saga_parts(
+				c.request -> 'items', c.places, c.shards),
+		   request = c.request, idempotency_key = c.idempotency_key,
+		   answer = NULL, history = pgstock_front.saga_history(),
+		   begun_at = now, changed_at = now, tries = 0, error = NULL,
+		   due_at = now + pgstock_front.saga_setting('patience', '10s')
+	 WHERE x.order_id = c.order_id
+	RETURNING * INTO s;
+	s.args := jsonb_build_object('hold',
+								 pgstock_front.saga_setting('hold', '20s'));
+	RETURN pgstock_front.saga_turn(s, 'begun');
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.saga_reserve IS
+COMMENT ON FUNCTION pgstock_front.saga_reserve_again IS
+	'begins to reserve an order over shards that has a row, or returns the '
+	'reason why not';
+
+/*
+ * Begins to reserve an order.  Returns the text of a turn: if the order is new,
+ * only the columns that the caller does not know, of args the time of a hold.
+ */
+CREATE FUNCTION pgstock_front.saga_reserve_call(call text)
+RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c	pgstock_front.saga_reserve_call :=
+			call::pgstock_front.saga_reserve_call;
+	now	timestamptz := clock_timestamp();
+	hold interval := pgstock_front.saga_setting('hold', '20s');
+	number bigint := pgstock_front.saga_next_number(0);
+BEGIN
+	INSERT INTO pgstock_front.saga AS x
+	VALUES (c.order_id, number, 'new', 2, 'reserve', c.args, c.shards,
+			c.shards, pgstock_front.saga_parts(c.request -> 'items', c.places,
+											   c.shards),
+			c.request, c.idempotency_key, NULL, pgstock_front.saga_history(),
+			now, now, now + pgstock_front.saga_setting('patience', '10s'))
+		ON CONFLICT DO NOTHING;
+	IF FOUND THEN
+		RETURN format('(begun,,%s,,,,"{""hold"": ""%s""}",,,,,,)', number,
+					  hold);
+	END IF;
+	RETURN pgstock_front.saga_reserve_again(c)::text;
+END
+$$;
+COMMENT ON FUNCTION pgstock_front.saga_reserve_call IS
 	'begins to reserve an order over shards, or returns the reason why not';
 
 /*
@@ -327,22 +362,35 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_follow IS
 	'begins the next step of a saga; no row: another session was first';
 
+CREATE TYPE pgstock_front.saga_end_call AS
+(
+	order_id	text,
+	saga		bigint,
+	step		int,
+	state		text,
+	answer		text[]
+);
+COMMENT ON TYPE pgstock_front.saga_end_call IS
+	'a call of saga_end_call by a front';
+
 /* Ends a step that every shard has taken. */
-CREATE FUNCTION pgstock_front.saga_end(order_id text, saga bigint, step int,
-	state text, answer text[])
+CREATE FUNCTION pgstock_front.saga_end_call(call text)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	c	pgstock_front.saga_end_call := call::pgstock_front.saga_end_call;
 BEGIN
 	UPDATE pgstock_front.saga x
-	   SET state = coalesce($4, x.state), verb = NULL, error = NULL,
-		   answer = coalesce($5, x.answer), changed_at = clock_timestamp()
-	 WHERE x.order_id = $1 AND x.saga = $2 AND x.step = $3
+	   SET state = coalesce(c.state, x.state), verb = NULL, error = NULL,
+		   answer = coalesce(c.answer, x.answer),
+		   changed_at = clock_timestamp()
+	 WHERE x.order_id = c.order_id AND x.saga = c.saga AND x.step = c.step
 	   AND x.verb IS NOT NULL;
 	RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION pgstock_front.saga_end IS
+COMMENT ON FUNCTION pgstock_front.saga_end_call IS
 	'ends a step of a saga; false: another session was first';
 
 CREATE FUNCTION pgstock_front.saga_note(order_id text, saga bigint, step int,

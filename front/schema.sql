@@ -43,12 +43,7 @@ COMMENT ON FUNCTION pgstock_front.caller IS
 /* A superuser acts as pgstock_front in the shards, so its name is passed on. */
 CREATE FUNCTION pgstock_front.actor()
 RETURNS text
-LANGUAGE sql STABLE
-AS $$
-SELECT nullif(concat_ws('/',
-	CASE WHEN pgstock_front.caller() IS NULL THEN session_user END,
-	nullif(current_setting('pgstock.actor', true), '')), '')
-$$;
+AS 'MODULE_PATHNAME', 'pgstock_front_actor' LANGUAGE C STABLE;
 COMMENT ON FUNCTION pgstock_front.actor IS
 	'returns pgstock.actor for a shard; for a superuser, its name before it';
 

@@ -72,12 +72,15 @@ def saga(shop, order):
 def hold_of_a_session_that_ended(shop, order, items):
     """The row and the holds that a session leaves which dies behind them."""
     shop.front.sql(
-        "WITH t AS MATERIALIZED (SELECT t FROM pgstock_front.ask_reserve(%s,"
-        " '{0,1}', pgstock_front.saga_parts(%s, '{0,1}'), '{}',"
-        " '{\"raise\": true, \"user_id\": \"u\","
-        " \"strategy\": \"auto\"}', NULL, NULL) t)"
-        " SELECT pgstock_front.saga_push(t, 'hold', (t).step - 1) FROM t",
-        (order, items))
+        "SELECT pgstock_front.ask_reserve(%s, '{0,1}',"
+        " pgstock_front.places_of_items(items), jsonb_build_object('items',"
+        " items), '{\"raise\": true, \"user_id\": \"u\", \"strategy\":"
+        " \"auto\", \"hold\": \"4s\"}', NULL, NULL)"
+        " FROM (SELECT %s::jsonb AS items) i", (order, items))
+    shop.front.sql(
+        "SELECT pgstock_front.saga_push(pgstock_front.saga_turn(s, 'begun'),"
+        " 'hold', s.step - 1) FROM pgstock_front.saga s WHERE order_id = %s",
+        (order,))
     shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
                    " WHERE order_id = %s", (order,))
 

@@ -336,7 +336,7 @@ def test_rights(shop, order):
             (reader, "SELECT sweep_orders()"),
             (app, f"SELECT abandon_saga('{order}', 'x')"),
             (app, "SELECT * FROM pgstock_front.saga"),
-            (app, "SELECT pgstock_front.saga_end('x', 1, 1, NULL, NULL)"),
+            (app, "SELECT pgstock_front.saga_end_call('(x,1,1,,)')"),
             (app, "SELECT pgstock_front.ask_abandon('x', 'y', 'z')")]:
         fails("42501", lambda u, s: front.sql(s, user=u), user, statement)
     shard = shop.shards[0]

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * front.h
+ *	  What the files of the module pgstock_front share.
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGSTOCK_FRONT_H
+#define PGSTOCK_FRONT_H
+
+/* Columns of pgstock_front.answer. */
+enum
+{
+	ANSWER_ERROR = 2,
+	ANSWER_ROWS = 3,
+};
+
+/* in pgstock_front.c */
+extern Oid			 front_function(const char *name, Oid first, Oid second);
+extern Oid			 front_type(const char *name);
+extern NullableDatum front_column(Datum row, int number);
+extern Datum		 front_read_answer(char *input);
+extern void			 front_no_answer(void) pg_attribute_noreturn();
+extern char			*front_caller(void);
+extern char			*front_setting(const char *name);
+extern char			*front_actor(void);
+
+#endif

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Answers of shards to an order over shards: those that cannot be, of a
+function that is not the extension's or of another version, and texts that must
+be quoted."""
+
+import itertools
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from saga_shop import call, fails, lines, make_shop, saga, states, statuses
+
+serial = itertools.count(1)
+
+
+@pytest.fixture(scope="module", name="shop")
+def fixture_shop(shards):
+    return make_shop(shards)
+
+
+@pytest.fixture(name="order")
+def fixture_order():
+    return f"answer-{next(serial)}"
+
+
+@contextmanager
+def answering(shard, returns, body):
+    """The shard answers steps with a function that is not the extension's."""
+    own = "pgstock_shard.part_step_call"
+    shard.sql(f"ALTER FUNCTION {own}(text) RENAME TO kept")
+    shard.sql(f"ALTER TYPE {own} RENAME TO kept")     # found by its name
+    shard.sql(f"CREATE FUNCTION {own}(text) RETURNS {returns} LANGUAGE sql"
+              f" AS $$SELECT {body}$$")
+    try:
+        yield
+    finally:
+        shard.sql(f"DROP FUNCTION {own}(text)")
+        for what in "FUNCTION", "TYPE":
+            shard.sql(f"ALTER {what} pgstock_shard.kept RENAME TO"
+                      " part_step_call")
+
+
+def end_late(shop, order):
+    """The state of an order that its caller could not end, once it is late."""
+    shop.front.sql("UPDATE pgstock_front.saga SET due_at = now()"
+                   " WHERE order_id = %s", (order,))
+    shop.front.sql("SELECT sweep_orders()")
+    ((state, verb),) = saga(shop, order)
+    assert verb is None
+    return state
+
+
+@pytest.mark.parametrize("returns,body,code,text", [
+    ("text", "NULL::text", "08006", "a shard returned no answer"),
+    ("SETOF text", "'' WHERE false", "08006", "a shard returned no answer"),
+    ("text", "'(0,'", "08006", "malformed record literal"),
+    ("text", "'(0,,{},later)'", "08006", "malformed record literal"),
+    ("text", "'(0,,)'", "55000", "a shard returned no answer"),
+    ("text", "'(0,,{})'", "55000", "a shard returned no answer"),
+    ("text", "'(0,,\"{\"\"(o,p,main,1,1,granted,9,,1,f,later)\"\"}\")'",
+     "55000", "a row of 11 columns instead of 10")])
+def test_a_hold_with_an_answer_that_cannot_be(shop, order, returns, body, code,
+                                              text):
+    """Of no function of the extension, or of another version: no shard keeps
+    the order."""
+    with answering(shop.shards[0], returns, body):
+        diag = fails(code, call, shop, "reserve_order", order,
+                     lines(shop, 1, 1), "u")
+        assert text in f"{diag.message_primary} {diag.message_detail}"
+        if code == "08006":
+            assert "could not reach shard 0" in diag.message_primary
+            assert states(shop, order) == ["released"]
+    assert end_late(shop, order) == "abandoned"
+    assert states(shop, order) == ["released"]
+    assert statuses(call(shop, "reserve_order", order, lines(shop, 1, 1),
+                         "u")) == {"granted"}
+
+
+@pytest.mark.parametrize("body,code", [
+    ("NULL", "40001"), ("'(0,,{})'", "55000"), ("'(0,\"(SK006,x,,)\",)'",
+                                                "40001")])
+def test_a_keep_with_an_answer_that_cannot_be(shop, order, body, code):
+    """The other shard has kept its part: it is undone in both."""
+    with answering(shop.shards[0], "text", f"CASE WHEN $1 LIKE '%keep%' THEN"
+                   f" {body} ELSE pgstock_shard.kept($1)::text END"):
+        fails(code, call, shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    assert end_late(shop, order) == "abandoned"
+    assert states(shop, order) == ["released"] * 2
+
+
+def test_texts_that_must_be_quoted(shop, order):
+    """Rows in the order of bytes, whatever the texts and the session's
+    settings are."""
+    products = [names[0] for names in shop.products(1, 'x", \\ (é){}')]
+    places = ['Z "\\', "a,", "main"]
+    for product, place in itertools.product(products[:3], places):
+        shop.front.sql("SELECT receive_stock(%s, 9, %s)", (product, place))
+    items = [{"product_id": product, "location": place, "quantity": 2}
+             for product in products[:3] for place in places]
+    query = ("SELECT product_id, location, granted, status, user_id,"
+             " r.expires_at = s.expires_at"
+             " FROM reserve_order(%s, %s, %s, '1 hour') r"
+             " JOIN stock_reservations s USING (order_id, product_id,"
+             " location)")
+    user = f'{order} "\\, (u)'
+    for _ in range(2):
+        rows = shop.front.sql(query, (order, json.dumps(items[::-1]), user),
+                              options="-c datestyle=German -c"
+                              " pgstock.actor=a\\\\b\\ \"")
+        assert sorted(rows) == sorted(
+            (item["product_id"], item["location"], 2, "granted", user, True)
+            for item in items)
+    rows = call(shop, "reserve_order", f"{order}-2", json.dumps(items[::-1]),
+                user)
+    keys = [(row["product_id"], row["location"]) for row in rows]
+    assert keys == sorted(keys) and len(keys) == 9
+    assert shop.front.sql("SELECT DISTINCT actor FROM stock_movements"
+                          " WHERE order_id = %s", (order,)) == [
+                              ('pgstock_front/postgres/a\\b "',)]
