@@ -58,7 +58,7 @@ SELECT receipts_of(:'a');
 SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '^pgstock_internal.(outbox|position|held)';
 COMMIT;
 -- cancel and timeouts end it
-SET statement_timeout = '50 ms';
+SET statement_timeout = '500 ms';
 SELECT wait_for_event('eeeeeeee-0000-4000-8000-00000000beef', '1 min');
 RESET statement_timeout;
 -- an event of a held topic
