@@ -10,6 +10,8 @@
 #ifndef PGSTOCK_FRONT_H
 #define PGSTOCK_FRONT_H
 
+#include "base/compat.h"
+
 /* Columns of pgstock_front.answer. */
 enum
 {
@@ -18,13 +20,13 @@ enum
 };
 
 /* in pgstock_front.c */
-extern Oid			 front_function(const char *name, Oid first, Oid second);
-extern Oid			 front_type(const char *name);
-extern NullableDatum front_column(Datum row, int number);
-extern Datum		 front_read_answer(char *input);
-extern void			 front_no_answer(void) pg_attribute_noreturn();
-extern char			*front_caller(void);
-extern char			*front_setting(const char *name);
-extern char			*front_actor(void);
+extern Oid				front_function(const char *name, Oid first, Oid second);
+extern Oid				front_type(const char *name);
+extern NullableDatum	front_column(Datum row, int number);
+extern Datum			front_read_answer(char *input);
+pg_noreturn extern void front_no_answer(void);
+extern char			   *front_caller(void);
+extern char			   *front_setting(const char *name);
+extern char			   *front_actor(void);
 
 #endif

@@ -54,9 +54,8 @@ PG_FUNCTION_INFO_V1(pgstock_front_setting);
 
 #define FAILURE_COLUMNS 4
 
-static void front_raise(const char *sqlstate, const char *message,
-						const char *detail, const char *hint)
-	pg_attribute_noreturn();
+pg_noreturn static void front_raise(const char *sqlstate, const char *message,
+									const char *detail, const char *hint);
 
 /*
  * Whether the session permits that each call commits by itself.

@@ -119,12 +119,20 @@ part_was_taken(Step *step, const PartRow *row)
 		part_raise_late(step);
 	Assert(!row->is_found || row->saga < id->saga ||
 		   (row->saga == id->saga && row->step <= id->number));
-	if (is_same && row->is_answered)
-	{
-		shard_part_repeat(step->wrapper, id);
-		step->answer = row->answer;
-		return true;
-	}
+	if (!is_same || !row->is_answered)
+		return false;
+	shard_part_repeat(step->wrapper, id);
+	step->answer = row->answer;
+	return true;
+}
+
+/* Raises an error for a keep unless the order's lines are those of its hold. */
+static void
+part_check_held(const Step *step, const PartRow *row)
+{
+	const PartStep *id = &step->id;
+
+	Assert(!step->is_begun && step->answer == (Datum) 0);
 	if (step->verb == VERB_KEEP && (!row->is_held || row->held != id->saga))
 		ereport(ERROR,
 				(errcode(ERRCODE_SK_EXPIRED),
@@ -132,7 +140,6 @@ part_was_taken(Step *step, const PartRow *row)
 						get_database_name(MyDatabaseId),
 						TextDatumGetCString(id->order_id)),
 				 errdetail("The hold was lost when the server stopped.")));
-	return false;
 }
 
 /* ---- The answer ---------------------------------------------------------- */
@@ -179,12 +186,11 @@ part_answer(Step *step, const ErrorData *error)
 }
 
 /*
- * Stores the answer.  The first step of an order locks no row, so a later step
- * may have ended meanwhile: then the error undoes what this one did.  A call
+ * Stores the answer; false: a step that it must not replace was taken.  A call
  * that settles an order applies to all its lines, even if it fails.
  */
-static void
-part_store(Step *step, bool is_refused)
+static bool
+part_store(Step *step, bool is_refused, PartOver over)
 {
 	bool is_held = step->verb == VERB_HOLD
 					   ? !is_refused && step->rows.is_granted
@@ -192,8 +198,8 @@ part_store(Step *step, bool is_refused)
 
 	Assert(step->answer != (Datum) 0);
 	Assert(!is_refused || step->rows.texts == NULL || step->is_begun);
-	if (!shard_part_write(step->wrapper, &step->id, step->answer, is_held))
-		part_raise_late(step);
+	return shard_part_write(step->wrapper, &step->id, step->answer, is_held,
+							over);
 }
 
 static void
@@ -211,20 +217,40 @@ part_run(void *arg)
 	shard_part_read(step->wrapper, &step->id, &row);
 	if (part_was_taken(step, &row))
 		return;
+	part_check_held(step, &row);
 	Assert(step->answer == (Datum) 0);
 	step->is_begun = true;
 	shard_act_as(&columns[STEP_ROLE], &columns[STEP_TRACE],
 				 &columns[STEP_ACTOR]);
 	shard_part_act(step, &row);
 	step->answer = part_answer(step, NULL);
-	part_store(step, false);
+	/* an order without a row locks none: one may have been written meanwhile */
+	if (!part_store(step, false,
+					row.is_found || step->verb == VERB_HOLD ? PART_OVER_SAME
+															: PART_OVER_NONE))
+		part_raise_late(step);
 }
 
+/*
+ * The end of the subtransaction has unlocked the row, so another session may
+ * have taken the same step meanwhile: its answer is the step's.
+ */
 static void
 part_store_refusal(void *arg)
 {
-	part_set_durability(arg);
-	part_store(arg, true);
+	Step   *step = arg;
+	PartRow row;
+
+	Assert(step->answer != (Datum) 0);
+	Assert(step->verb < VERBS);
+	part_set_lock_timeout(step);
+	part_set_durability(step);
+	shard_part_read(step->wrapper, &step->id, &row);
+	if (part_was_taken(step, &row) || part_store(step, true, PART_OVER_EARLIER))
+		return;
+	shard_part_read(step->wrapper, &step->id, &row);
+	if (!part_was_taken(step, &row))
+		part_raise_late(step);
 }
 
 /* Whether a repetition would return this error again. */
@@ -250,8 +276,12 @@ part_take(Step *step)
 	if (part_is_refusal(step, error))
 	{
 		error = shard_try(part_store_refusal, step);
-		if (error != NULL)
-			step->answer = part_answer(step, error);
+		if (error == NULL)
+			return step->answer;
+		/* what is not stored is no refusal */
+		if (part_is_refusal(step, error))
+			error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		step->answer = part_answer(step, error);
 	}
 	return step->answer;
 }

@@ -68,6 +68,14 @@ typedef struct PartRow
 	Datum answer; /* if is_answered */
 } PartRow;
 
+/* Which row the write of a step may replace. */
+typedef enum PartOver
+{
+	PART_OVER_NONE,	   /* none: the order had no row when it was read */
+	PART_OVER_EARLIER, /* that of an earlier step */
+	PART_OVER_SAME,	   /* also that of the same step */
+} PartOver;
+
 /* What a function returned: its rows as texts, and what the first one says. */
 typedef struct Rows
 {
@@ -103,7 +111,7 @@ extern NullableDatum shard_part_lines(const Step *step);
 extern void shard_part_read(Oid wrapper, const PartStep *step, PartRow *row);
 extern void shard_part_repeat(Oid wrapper, const PartStep *step);
 extern bool shard_part_write(Oid wrapper, const PartStep *step, Datum answer,
-							 bool is_held);
+							 bool is_held, PartOver over);
 
 /* shard_part_act.c */
 extern void shard_part_act(Step *step, const PartRow *row);

@@ -24,7 +24,9 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -53,6 +55,8 @@ enum
 	PARAM_VERB,
 	PARAM_SHARDS,
 	PARAM_ANSWER,
+	PARAM_OVER_SAGA, /* the latest step that may be replaced */
+	PARAM_OVER_STEP,
 	PARAMS,
 };
 
@@ -98,7 +102,7 @@ static const Statement part_statements[PART_STATEMENTS] = {
 					" answer = excluded.answer,"
 					" changed_at = excluded.changed_at"
 					" WHERE (o.saga, o.step) OPERATOR(pg_catalog.<=)"
-					" (excluded.saga, excluded.step)",
+					" ($8, $9)",
 					PARAMS, SPI_OK_INSERT},
 };
 
@@ -169,6 +173,33 @@ part_row_check_schema(Oid schema, Oid table_owner, NameData *name)
 							 GetUserNameFromId(table_owner, false)))));
 }
 
+/* The table was changed, or, as InvalidOid says, any may have been. */
+static void
+part_row_forget_table(Datum arg, Oid table)
+{
+	if (table == part_table.oid || !OidIsValid(table))
+		part_table.generation = 0;
+}
+
+/* A role was changed: the owner of the schema may be no superuser now. */
+static void
+part_row_forget_roles(Datum arg, int cache, uint32 hash)
+{
+	part_table.generation = 0;
+}
+
+static void
+part_row_watch(void)
+{
+	static bool is_watching = false;
+
+	if (is_watching)
+		return;
+	CacheRegisterRelcacheCallback(part_row_forget_table, 0);
+	CacheRegisterSyscacheCallback(AUTHOID, part_row_forget_roles, 0);
+	is_watching = true;
+}
+
 /* Finds the table of the extension that has the function. */
 static void
 part_row_look_up(Oid wrapper)
@@ -180,6 +211,7 @@ part_row_look_up(Oid wrapper)
 	Oid		 answer_type = get_func_rettype(wrapper);
 	NameData name;
 
+	part_row_watch();
 	if (!OidIsValid(oid) || !OidIsValid(extension) ||
 		getExtensionOfObject(RelationRelationId, oid) != extension)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -198,14 +230,30 @@ part_row_look_up(Oid wrapper)
 	part_table.generation = generation;
 }
 
+static bool
+part_row_is_known(Oid wrapper)
+{
+	return part_table.generation == shard_generation &&
+		   part_table.wrapper == wrapper;
+}
+
+/*
+ * Looks up the table, and locks it: from then on neither its owner nor its name
+ * changes until the end of the transaction.
+ */
 static void
 part_row_use_table(Oid wrapper)
 {
-	if (part_table.generation != shard_generation ||
-		part_table.wrapper != wrapper)
+	for (bool is_locked = false; !is_locked;)
 	{
-		part_table.generation = 0; /* if an error interrupts it */
-		part_row_look_up(wrapper);
+		CHECK_FOR_INTERRUPTS();
+		if (!part_row_is_known(wrapper))
+		{
+			part_table.generation = 0; /* if an error interrupts it */
+			part_row_look_up(wrapper);
+		}
+		LockRelationOid(part_table.oid, RowExclusiveLock);
+		is_locked = part_row_is_known(wrapper);
 	}
 	Assert(OidIsValid(part_table.oid) && OidIsValid(part_table.owner));
 }
@@ -223,7 +271,9 @@ part_row_plan(PartStatement which)
 									  INT4OID,
 									  TEXTOID,
 									  INT4ARRAYOID,
-									  part_table.answer_type};
+									  part_table.answer_type,
+									  INT8OID,
+									  INT8OID};
 	SPIPlanPtr		 plan = part_table.plans[which];
 
 	Assert(GetUserId() == part_table.owner);
@@ -334,15 +384,19 @@ shard_part_repeat(Oid wrapper, const PartStep *step)
 
 /*
  * Stores that a step was taken, and its answer; is_held: lines here belong to
- * its saga now.  Returns false if a later step was taken meanwhile.
+ * its saga now.  Returns false if the row is that of a step which must not be
+ * replaced.
  */
 bool
-shard_part_write(Oid wrapper, const PartStep *step, Datum answer, bool is_held)
+shard_part_write(Oid wrapper, const PartStep *step, Datum answer, bool is_held,
+				 PartOver over)
 {
-	char  nulls[PARAMS] = "       ";
+	char  nulls[PARAMS + 1];
 	Datum values[PARAMS];
 
 	Assert(answer != (Datum) 0);
+	Assert(over <= PART_OVER_SAME);
+	memset(nulls, ' ', PARAMS);
 	values[PARAM_ORDER] = step->order_id;
 	values[PARAM_HELD] = Int64GetDatum(step->saga);
 	if (!is_held)
@@ -352,5 +406,9 @@ shard_part_write(Oid wrapper, const PartStep *step, Datum answer, bool is_held)
 	values[PARAM_VERB] = step->verb;
 	values[PARAM_SHARDS] = step->shards;
 	values[PARAM_ANSWER] = answer;
+	values[PARAM_OVER_SAGA] = Int64GetDatum(
+		over == PART_OVER_NONE ? PG_INT64_MIN : step->saga);
+	values[PARAM_OVER_STEP] = Int64GetDatum(
+		over == PART_OVER_SAME ? step->number : (int64) step->number - 1);
 	return part_row_run(wrapper, PART_WRITE, values, nulls, NULL) == 1;
 }

@@ -3,7 +3,6 @@
 answered, takes effect once, and gains no rights."""
 
 import itertools
-import json
 import threading
 from contextlib import closing
 
@@ -12,17 +11,13 @@ import pytest
 
 from cluster import Database
 from process import wait_until
-from shards import Shards
+from saga_part import (BLOCKED, COLUMNS, SETTINGS, Sender, arguments, connect,
+                       expires, line, make_shard, send, states, stored, take,
+                       text_of)
 
 OTHER = "the call does not match the function of this shard"
-COLUMNS = ("shards", "parts", "role", "trace", "actor", "order_id", "saga",
-           "step", "order_shards", "verb", "args")
 OPTIONAL = ("parts", "role", "trace", "actor")
 AGAIN = "SELECT * FROM pgstock_shard.order_part WHERE order_id = %s"
-
-# a front connects with them
-SETTINGS = "-c search_path=pg_catalog,pg_temp"
-
 serial = itertools.count(1)
 
 
@@ -38,67 +33,9 @@ def fixture_shard(pg):
     Database(pg, "postgres").sql("DROP ROLE parts_app")
 
 
-def make_shard(pg, name):
-    Shards.make_front_role(pg)
-    shard = pg.create_database(name)
-    shard.sql("CREATE EXTENSION pgstock_shard")
-    shard.sql("SELECT pgstock_shard.set_shard(0, 1)")
-    shard.sql("SELECT grant_stock_access('pgstock_front', 'admin')")
-    shard.sql("SELECT receive_stock('p', 1000)")
-    return shard
-
-
 @pytest.fixture(name="order")
 def fixture_order():
     return f"part-{next(serial)}"
-
-
-def arguments(order, verb, step, **changes):
-    """The columns of a step, by name."""
-    args = {"hold": "1 hour", "ttl": "1 day", "raise": True,
-            "strategy": "auto", **changes.pop("args", {})}
-    return {"shards": [0], "parts": [line("p", 1)], "role": None,
-            "trace": None, "actor": None, "order_id": order, "saga": 7,
-            "step": step, "order_shards": [0, 1], "verb": verb,
-            "args": json.dumps(args), **changes}
-
-
-def line(product, quantity):
-    return json.dumps([{"product_id": product, "quantity": quantity}])
-
-
-def text_of(cur, columns):
-    """The call, as a front makes it."""
-    types = dict.fromkeys(COLUMNS, "text")
-    types.update(shards="int[]", parts="jsonb[]", order_shards="int[]",
-                 saga="bigint", step="int", args="jsonb")
-    row = ", ".join(f"%({name})s::{types[name]}" for name in COLUMNS)
-    cur.execute(f"SELECT ROW({row})::text", columns)
-    return cur.fetchone()[0]
-
-
-def send(cur, text):
-    """A step: (SQLSTATE or None, message or None, rows, all as text)."""
-    cur.execute("""
-        SELECT (f).sqlstate, (f).message, (a).rows, a::text, (a).error,
-               f::text, (a).shard
-          FROM (SELECT a, (a).error::pgstock_shard.failure AS f
-                  FROM pgstock_shard.part_step_call(%s) a OFFSET 0) s""",
-                (text,))
-    state, message, rows, all_of_it, error, same, number = cur.fetchone()
-    # as PostgreSQL writes a row, whoever has written it
-    assert error == (same if error else None) and number in (0, None)
-    assert (error is None) or rows is None
-    return state, message, rows, all_of_it
-
-
-def take(cur, order, verb, step, **changes):
-    return send(cur, text_of(cur, arguments(order, verb, step, **changes)))
-
-
-def connect(shard, options=""):
-    """A session of a superuser, with the settings of a front's."""
-    return closing(shard.connect(options=f"{SETTINGS} {options}"))
 
 
 @pytest.fixture(name="front")
@@ -108,55 +45,6 @@ def fixture_front(shard):
         conn.autocommit = True
         with conn.cursor() as cur:
             yield cur
-
-
-def stored(shard, order):
-    return shard.sql("SELECT held, step, verb, answer::text"
-                     " FROM pgstock_shard.order_part WHERE order_id = %s",
-                     (order,))
-
-
-def states(shard, order):
-    return [state for (state,) in shard.sql(
-        "SELECT state FROM stock_reservations WHERE order_id = %s"
-        " ORDER BY created_at", (order,))]
-
-
-def expires(shard, order):
-    return shard.value("SELECT expires_at FROM stock_reservations"
-                       " WHERE order_id = %s", (order,))
-
-
-class Sender(threading.Thread):
-    """A session that sends one step: its answer, or its error."""
-
-    def __init__(self, shard, order, verb, step, options="", **changes):
-        super().__init__(daemon=True)
-        self.shard, self.options = shard, options
-        self.step, self.changes = (order, verb, step), changes
-        self.answer = self.error = None
-        self.start()
-
-    def run(self):
-        with connect(self.shard, self.options) as conn:
-            conn.autocommit = True
-            with conn.cursor() as cur:
-                try:
-                    self.answer = take(cur, *self.step, **self.changes)
-                except psycopg2.Error as error:
-                    self.error = error
-
-    def wait_blocked(self):
-        wait_until(lambda: self.shard.value(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            " AND query LIKE '%%part_step_call%%'"), 20,
-            lambda: f"the step does not wait: {self.answer}")
-
-    def finish(self):
-        self.join(30)
-        assert not self.is_alive()
-        return self.answer
 
 
 # ---- Each step -------------------------------------------------------------
@@ -452,6 +340,97 @@ def test_which_commits_are_durable(shard, seen, order, setting):
         ("hold", "off"), ("keep", "on"), ("return", "on")}
 
 
+# what holds a refusal before it is stored, and what fails then
+GATE = """
+    CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF (NEW.answer).error IS NOT NULL THEN
+            %s
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER gate BEFORE INSERT ON pgstock_shard.order_part
+       FOR EACH ROW EXECUTE FUNCTION public.gate()"""
+WAIT = """PERFORM pg_advisory_lock(77);
+          PERFORM pg_advisory_unlock(77);"""
+
+
+@pytest.fixture(name="gate")
+def fixture_gate(shard):
+    """Does something in each write of a refusal."""
+    yield lambda body: shard.sql(GATE % body)
+    shard.sql("DROP FUNCTION public.gate CASCADE")
+
+
+@pytest.mark.parametrize("verb", ["hold", "return"])
+def test_a_refusal_does_not_replace_an_answer(shard, front, order, gate, verb):
+    """One session is refused; the cause ends; another session takes the same
+    step; then the first one stores its refusal.  Both return what is stored.
+    A refused hold has no row to lock."""
+    parts, step = [line("p", 1)], 1
+    if verb == "hold":
+        parts = [line(f"product of {order}", 1)]
+    else:
+        take(front, order, "hold", 1)
+        step = 2
+    gate(WAIT)
+    with connect(shard) as conn, conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_lock(77)")
+        conn.commit()
+        refused = Sender(shard, order, verb, step, parts=parts)
+        refused.wait_blocked()
+        if verb == "hold":
+            shard.sql("SELECT receive_stock(%s, 1)", (f"product of {order}",))
+        else:
+            shard.sql("SELECT confirm_stock(%s)", (order,))
+        other = Sender(shard, order, verb, step, parts=parts)
+        wait_until(lambda: not other.is_alive()
+                   or shard.value(BLOCKED) == 2, 20, "the other session")
+        cur.execute("SELECT pg_advisory_unlock(77)")
+        conn.commit()
+    answer = other.finish()
+    assert refused.finish() == answer
+    assert answer[0] == (None if verb == "hold" else "SK005")
+    assert stored(shard, order)[0][3] == answer[3]
+    assert take(front, order, verb, step, parts=parts) == answer
+
+
+def test_a_refusal_waits_no_longer_than_the_step(shard, front, order, gate):
+    gate(WAIT)
+    with connect(shard) as conn, conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_lock(77)")
+        conn.commit()
+        assert take(front, order, "hold", 1, parts=[line("none", 1)],
+                    args={"lock_timeout": "50ms"})[0] == "55P03"
+        front.execute("SHOW lock_timeout")
+        assert front.fetchone() == ("0",)
+        cur.execute("SELECT pg_advisory_unlock(77)")
+        conn.commit()
+    assert stored(shard, order) == []
+
+
+@pytest.mark.parametrize("state", ["22012", "SK009"])
+def test_a_refusal_that_cannot_be_stored(shard, front, order, gate, state):
+    """It is no refusal, so the step is sent again."""
+    gate(f"RAISE EXCEPTION 'no' USING ERRCODE = '{state}';")
+    assert take(front, order, "hold", 1,
+                parts=[line("none", 1)])[:2] == ("55000", "no")
+    assert stored(shard, order) == []
+
+
+def test_an_undo_that_meets_a_hold(shard, front, order):
+    """It finds no row yet, and so releases nothing: it is sent again."""
+    with connect(shard) as conn, conn.cursor() as cur:
+        assert take(cur, order, "hold", 1)[0] is None
+        undo = Sender(shard, order, "undo", 3)
+        undo.wait_blocked()
+        conn.commit()
+    assert undo.finish()[0] == "40001"
+    assert states(shard, order) == ["reserved"]
+    assert take(front, order, "undo", 3)[0] is None
+    assert states(shard, order) == ["released"]
+
+
 # ---- What a session has looked up ------------------------------------------
 
 def test_the_extension_is_created_again(pg):
@@ -479,9 +458,9 @@ def test_the_extension_is_created_again(pg):
 def test_the_table_is_away(shard, front, order):
     assert take(front, order, "hold", 1)[0] is None
     shard.sql("ALTER TABLE pgstock_shard.order_part RENAME TO away")
-    assert take(front, order, "keep", 2)[0] == "42P01"
-    with connect(shard) as conn, conn.cursor() as cur:
-        assert take(cur, order, "keep", 2)[0] == "55000"
+    with connect(shard) as conn, conn.cursor() as new:
+        for cur in front, new:
+            assert take(cur, order, "keep", 2)[0] == "55000"
     shard.sql("ALTER TABLE pgstock_shard.away RENAME TO order_part")
     assert take(front, order, "keep", 2)[0] is None
 
@@ -528,6 +507,77 @@ def test_a_schema_of_another_owner(shard, front, order):
     finally:
         shard.sql("ALTER SCHEMA pgstock_shard OWNER TO postgres")
     assert take(front, order, "hold", 1)[0] is None
+
+
+TRAP = """
+    CREATE SCHEMA trap AUTHORIZATION parts_app;
+    SET ROLE parts_app;
+    CREATE TABLE trap.ran (role text);
+    CREATE FUNCTION trap.run() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO trap.ran VALUES (current_user);
+        RETURN NEW;
+    END $$;
+    RESET ROLE"""
+SPRING = """
+    SET ROLE parts_app;
+    CREATE TRIGGER run BEFORE INSERT OR UPDATE ON pgstock_shard.order_part
+       FOR EACH ROW EXECUTE FUNCTION trap.run();
+    RESET ROLE"""
+
+
+@pytest.fixture(name="trap")
+def fixture_trap(shard):
+    """The roles as which a trigger of parts_app has run."""
+    shard.sql(TRAP)
+    yield lambda: set(shard.sql("SELECT * FROM trap.ran"))
+    shard.sql("DROP SCHEMA trap CASCADE")
+
+
+def test_the_table_gets_another_owner(shard, front, order, trap):
+    """A session that has taken a step of the earlier owner's does not run
+    triggers of the new one with the earlier one's rights."""
+    take(front, order, "hold", 1)
+    shard.sql("ALTER TABLE pgstock_shard.order_part OWNER TO parts_app;"
+              + SPRING)
+    try:
+        assert take(front, order, "keep", 2)[0] is None
+        assert trap() == {("parts_app",)}
+    finally:
+        shard.sql("DROP TRIGGER run ON pgstock_shard.order_part;"
+                  " ALTER TABLE pgstock_shard.order_part OWNER TO postgres")
+
+
+def test_another_table_in_the_place_of_the_row(shard, front, order, trap):
+    take(front, order, "hold", 1)
+    shard.sql("ALTER TABLE pgstock_shard.order_part RENAME TO put_away;"
+              " CREATE TABLE pgstock_shard.order_part"
+              " (LIKE pgstock_shard.put_away INCLUDING INDEXES);"
+              " ALTER TABLE pgstock_shard.order_part OWNER TO parts_app;"
+              + SPRING)
+    try:
+        state, message, _, _ = take(front, order, "keep", 2)
+        assert state == "55000" and "has no table" in message
+        assert trap() == set()
+    finally:
+        shard.sql("DROP TABLE pgstock_shard.order_part;"
+                  " ALTER TABLE pgstock_shard.put_away RENAME TO order_part")
+    assert take(front, order, "keep", 2)[0] is None
+
+
+def test_the_owner_of_the_schema_is_no_superuser_now(shard, front, order):
+    shard.sql("CREATE ROLE parts_admin SUPERUSER;"
+              " ALTER SCHEMA pgstock_shard OWNER TO parts_admin")
+    try:
+        assert take(front, order, "hold", 1)[0] is None
+        shard.sql("ALTER ROLE parts_admin NOSUPERUSER")
+        state, message, _, _ = take(front, order, "keep", 2)
+        assert state == "55000"
+        assert "does not belong to the owner" in message
+    finally:
+        shard.sql("ALTER SCHEMA pgstock_shard OWNER TO postgres;"
+                  " DROP ROLE parts_admin")
+    assert take(front, order, "keep", 2)[0] is None
 
 
 def test_the_rights_of_a_step(front, seen, order):
