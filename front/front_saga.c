@@ -183,7 +183,13 @@ pgstock_front_parts(PG_FUNCTION_ARGS)
 	JsonbParseState **states = palloc0((count + 1) * sizeof(JsonbParseState *));
 	Datum			 *parts = palloc((count + 1) * sizeof(Datum));
 
-	if (!JB_ROOT_IS_ARRAY(items) || JB_ROOT_COUNT(items) != nplaces)
+	if (!JB_ROOT_IS_ARRAY(items) || JB_ROOT_IS_SCALAR(items))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("items must be a JSON array"),
+						errhint("Give a JSON array such as "
+								"[{\"product_id\": \"SKU-1\", "
+								"\"quantity\": 2}].")));
+	if (JB_ROOT_COUNT(items) != nplaces)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the number of lines is not %d", nplaces)));
 	for (int i = 0; i < count; i++)
@@ -372,7 +378,7 @@ front_send(Step *step, int first, int count)
  * The same in a subtransaction: returns NULL, or the message of the error.  As
  * in PL/pgSQL, the cancellation of a statement is not caught.
  */
-static char *
+static const char *
 front_try_send(Step *step, int first, int count)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -398,11 +404,11 @@ front_try_send(Step *step, int first, int count)
 	CurrentResourceOwner = owner;
 	if (error == NULL)
 		return NULL;
-	Assert(error->message != NULL);
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 		error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
 		ReThrowError(error);
-	return error->message;
+	/* NULL would be success */
+	return error->message != NULL ? error->message : "unknown error";
 }
 
 /* The answer for a shard that has not answered: error 08006. */
@@ -437,6 +443,10 @@ pgstock_front_push(PG_FUNCTION_ARGS)
 {
 	Step step;
 
+	for (int i = 0; i < PG_NARGS(); i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument %d of a step is NULL", i + 1)));
 	/* a row of PL/pgSQL is made flat once, and not for each column */
 	front_make_calls(&step,
 					 HeapTupleHeaderGetDatum(PG_GETARG_HEAPTUPLEHEADER(0)),
@@ -445,7 +455,7 @@ pgstock_front_push(PG_FUNCTION_ARGS)
 	if (front_try_send(&step, 0, step.count) != NULL)
 		for (int i = 0; i < step.count; i++)
 		{
-			char *message = front_try_send(&step, i, 1);
+			const char *message = front_try_send(&step, i, 1);
 
 			if (message != NULL)
 				step.answers[i] = front_not_reached(DatumGetInt32(
@@ -526,6 +536,8 @@ pgstock_front_outcome(PG_FUNCTION_ARGS)
 	Datum *answers = front_elements(PG_GETARG_DATUM(0), front_type("answer"),
 									&count);
 
+	if (count == 0)
+		front_no_answer();
 	for (int i = 0; i < count; i++)
 		if (!front_column(answers[i], ANSWER_ERROR).isnull)
 			PG_RETURN_TEXT_P(cstring_to_text("failed"));
@@ -539,6 +551,8 @@ pgstock_front_outcome(PG_FUNCTION_ARGS)
 			char *columns[RESULT_COLUMNS + 1];
 
 			front_split_row(TextDatumGetCString(rows[n]), columns);
+			if (columns[RESULT_GRANTED][0] == '\0')
+				front_no_answer();
 			if (strcmp(columns[RESULT_GRANTED], "0") == 0)
 				outcome = "refused";
 			else if (strcmp(columns[RESULT_STATUS], "backordered") == 0 &&

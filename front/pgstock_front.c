@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
@@ -264,7 +265,12 @@ pgstock_front_next_number(PG_FUNCTION_ARGS)
 	int64 now = GetCurrentTimestamp() +
 				(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
-	PG_RETURN_INT64(Max(now, PG_GETARG_INT64(0) + 1));
+	int64 next;
+
+	if (pg_add_s64_overflow(PG_GETARG_INT64(0), 1, &next))
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("bigint out of range")));
+	PG_RETURN_INT64(Max(now, next));
 }
 
 /* A text argument, or NULL. */
@@ -343,9 +349,16 @@ pgstock_front_call_failed(PG_FUNCTION_ARGS)
 Oid
 front_type(const char *name)
 {
-	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
-						   ObjectIdGetDatum(
-							   get_namespace_oid("pgstock_front", false)));
+	Oid type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+							   CStringGetDatum(name),
+							   ObjectIdGetDatum(
+								   get_namespace_oid("pgstock_front", false)));
+
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type \"pgstock_front.%s\" does not exist", name)));
+	return type;
 }
 
 /* Raises the error of an answer, the text of a pgstock_front.failure. */

@@ -140,7 +140,7 @@ COMMENT ON FUNCTION pgstock_front.saga_give_up IS
  */
 CREATE FUNCTION pgstock_front.saga_refused(answers pgstock_front.answer[])
 RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE SET datestyle = 'ISO'
 AS $$
 DECLARE
 	r		pgstock_front.stock_result;
@@ -254,7 +254,7 @@ BEGIN
 		RETURN pgstock_front.saga_not_held(t, outcome, held);
 	END IF;
 	kept := pgstock_front.saga_push(t, 'keep', t.step);
-	IF pgstock_front.saga_outcome(kept) = 'failed' THEN
+	IF pgstock_front.saga_outcome(kept) NOT IN ('granted', 'backordered') THEN
 		PERFORM pgstock_front.saga_not_kept(t, held, kept);
 	END IF;
 	answer := CASE outcome WHEN 'backordered'
@@ -385,7 +385,7 @@ COMMENT ON FUNCTION pgstock_front.saga_raise_stored IS
 /* The lines that a stored answer calls granted may have ended since. */
 CREATE FUNCTION pgstock_front.saga_stored(t pgstock_front.turn, key text)
 RETURNS text[]
-LANGUAGE plpgsql
+LANGUAGE plpgsql SET datestyle = 'ISO'
 AS $$
 DECLARE
 	lines	pgstock_front.part_line[];

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgstock_front.saga_push(t pgstock_front.turn, verb text,
 	step int)
 RETURNS pgstock_front.answer[]
-AS 'MODULE_PATHNAME', 'pgstock_front_push' LANGUAGE C VOLATILE STRICT;
+AS 'MODULE_PATHNAME', 'pgstock_front_push' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_front.saga_push IS
 	'sends a step of a saga to its shards at the same time; a shard that does '
 	'not answer is an error 08006 among the answers';

@@ -5,7 +5,7 @@ be quoted."""
 
 import itertools
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -59,7 +59,9 @@ def end_late(shop, order):
     ("text", "'(0,,)'", "55000", "a shard returned no answer"),
     ("text", "'(0,,{})'", "55000", "a shard returned no answer"),
     ("text", "'(0,,\"{\"\"(o,p,main,1,1,granted,9,,1,f,later)\"\"}\")'",
-     "55000", "a row of 11 columns instead of 10")])
+     "55000", "a row of 11 columns instead of 10"),
+    ("text", "'(0,,\"{\"\"(o,p,main,1,,granted,9,,1,f)\"\"}\")'",
+     "55000", "a shard returned no answer")])
 def test_a_hold_with_an_answer_that_cannot_be(shop, order, returns, body, code,
                                               text):
     """Of no function of the extension, or of another version: no shard keeps
@@ -78,8 +80,9 @@ def test_a_hold_with_an_answer_that_cannot_be(shop, order, returns, body, code,
 
 
 @pytest.mark.parametrize("body,code", [
-    ("NULL", "40001"), ("'(0,,{})'", "55000"), ("'(0,\"(SK006,x,,)\",)'",
-                                                "40001")])
+    ("NULL", "40001"), ("'(0,,{})'", "55000"),
+    ("'(0,\"(SK006,x,,)\",)'", "40001"),
+    ("'(0,,\"{\"\"(o,p,main,1,0,already,9,,1,f)\"\"}\")'", "40001")])
 def test_a_keep_with_an_answer_that_cannot_be(shop, order, body, code):
     """The other shard has kept its part: it is undone in both."""
     with answering(shop.shards[0], "text", f"CASE WHEN $1 LIKE '%keep%' THEN"
@@ -118,3 +121,26 @@ def test_texts_that_must_be_quoted(shop, order):
     assert shop.front.sql("SELECT DISTINCT actor FROM stock_movements"
                           " WHERE order_id = %s", (order,)) == [
                               ('pgstock_front/postgres/a\\b "',)]
+
+
+@pytest.mark.parametrize("style", ["German", "SQL", "Postgres", "ISO"])
+def test_the_time_of_a_repetition(shop, order, style):
+    """Abbreviations of time zones name another zone elsewhere."""
+    query = ("SELECT extract(epoch FROM expires_at)::bigint"
+             " FROM reserve_order(%s, %s, 'u', idempotency_key => %s)")
+    args = order, lines(shop, 1, 1), order
+    first = shop.front.sql(query, args)
+    with closing(shop.front.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute(f"SET datestyle = '{style}'")
+        cur.execute("SET timezone = 'Asia/Kolkata'")
+        cur.execute(query, args)
+        assert cur.fetchall() == first
+
+
+@pytest.mark.parametrize("items", ['{"product_id": "p"}', "5", "null"])
+def test_items_that_are_no_array(shop, order, items):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    diag = fails("22P02", call, shop, "release_stock", order, "r", items)
+    assert diag.message_primary == "items must be a JSON array"
+    assert states(shop, order) == ["reserved"] * 2
