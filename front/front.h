@@ -29,4 +29,8 @@ extern char			   *front_caller(void);
 extern char			   *front_setting(const char *name);
 extern char			   *front_actor(void);
 
+/* in front_saga.c */
+extern Datum *front_elements(Datum array, Oid type, int *count);
+extern Datum  front_array(Datum *elements, int count, Oid type);
+
 #endif
