@@ -26,7 +26,6 @@
 
 PG_MODULE_MAGIC;
 
-PG_FUNCTION_INFO_V1(pgstock_shard_act_as);
 PG_FUNCTION_INFO_V1(pgstock_shard_call);
 PG_FUNCTION_INFO_V1(pgstock_shard_check_shard);
 
@@ -178,13 +177,5 @@ pgstock_shard_check_shard(PG_FUNCTION_ARGS)
 {
 	Assert(PG_NARGS() == 1);
 	shard_check_number(&fcinfo->args[0]);
-	PG_RETURN_BOOL(true);
-}
-
-Datum
-pgstock_shard_act_as(PG_FUNCTION_ARGS)
-{
-	Assert(PG_NARGS() == 3);
-	shard_act_as(&fcinfo->args[0], &fcinfo->args[1], &fcinfo->args[2]);
 	PG_RETURN_BOOL(true);
 }

@@ -153,7 +153,7 @@ AS $$
 	SELECT pgstock_shard.part_step_call(($2)[1]);
 $$;
 COMMENT ON FUNCTION pgstock_front.part_step IS
-	'calls part_step in the given shards, each with its call';
+	'calls part_step_call in the given shards, each with its call';
 
 SELECT pgstock_front.make_shard_calls('part_look', '{text}');
 SELECT pgstock_front.make_shard_calls('part_kept', '{text,bigint,int}');

@@ -36,13 +36,6 @@ AS 'MODULE_PATHNAME', 'pgstock_shard_check_shard' LANGUAGE C STABLE;
 COMMENT ON FUNCTION pgstock_shard.check_shard IS
 	'returns true; raises 55000 unless this database is one of these shards';
 
-CREATE FUNCTION pgstock_shard.act_as(role text, trace text, actor text)
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'pgstock_shard_act_as' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION pgstock_shard.act_as IS
-	'switches to the role that has called a front, with its trace and actor, '
-	'until the end of the transaction; NULL: unchanged; returns true';
-
 /*
  * Creates the function by which a front calls a function of pgstock
  * (pgstock_shard.c).  Its argument is a row of the type of the same name, as

@@ -36,7 +36,6 @@
 #include "shard.h"
 #include "shard_part.h"
 
-PG_FUNCTION_INFO_V1(pgstock_shard_part_step);
 PG_FUNCTION_INFO_V1(pgstock_shard_part_step_call);
 
 /* The columns of pgstock_shard.answer. */
@@ -269,6 +268,7 @@ part_take(Step *step)
 {
 	ErrorData *error = shard_try(part_run, step);
 
+	Assert(type_is_rowtype(step->answer_type));
 	Assert(error != NULL || step->answer != (Datum) 0);
 	if (error == NULL)
 		return step->answer;
@@ -286,34 +286,15 @@ part_take(Step *step)
 	return step->answer;
 }
 
-static Step *
-part_new_step(FunctionCallInfo fcinfo)
-{
-	Step *step = palloc0(sizeof(Step));
-
-	step->wrapper = fcinfo->flinfo->fn_oid;
-	step->answer_type = get_func_rettype(step->wrapper);
-	return step;
-}
-
-/* Takes a step whose arguments are the columns of a call. */
-Datum
-pgstock_shard_part_step(PG_FUNCTION_ARGS)
-{
-	Step *step = part_new_step(fcinfo);
-
-	Assert(PG_NARGS() == STEP_COLUMNS);
-	memcpy(step->columns, fcinfo->args, sizeof(step->columns));
-	PG_RETURN_DATUM(part_take(step));
-}
-
-/* Takes a step whose call is one text. */
+/* Takes a step, which a front sends as one text. */
 Datum
 pgstock_shard_part_step_call(PG_FUNCTION_ARGS)
 {
-	Step *step = part_new_step(fcinfo);
+	Step *step = palloc0(sizeof(Step));
 
 	Assert(PG_NARGS() == 1);
+	step->wrapper = fcinfo->flinfo->fn_oid;
+	step->answer_type = get_func_rettype(step->wrapper);
 	step->input = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PG_RETURN_DATUM(part_take(step));
 }

@@ -90,7 +90,7 @@ typedef struct Step
 {
 	Oid			  wrapper; /* the function that takes it */
 	Oid			  answer_type;
-	char		 *input; /* the call; NULL: its columns are known */
+	char		 *input; /* the call */
 	NullableDatum columns[STEP_COLUMNS];
 	PartStep	  id;
 	Verb		  verb;

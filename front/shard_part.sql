@@ -211,15 +211,6 @@ COMMENT ON FUNCTION pgstock_shard.part_look IS
 SELECT pgstock_shard.wrap('pgstock_shard.part_look(text)'::regprocedure);
 
 /* A step: shard_part.c. */
-CREATE FUNCTION pgstock_shard.part_step(shards int[], parts jsonb[],
-	role text, trace text, actor text, order_id text, saga bigint, step int,
-	order_shards int[], verb text, args jsonb)
-RETURNS pgstock_shard.answer
-AS 'MODULE_PATHNAME', 'pgstock_shard_part_step' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION pgstock_shard.part_step IS
-	'takes a step of an order over shards in this shard, once; parts[1]: the '
-	'lines that it applies to, null: all';
-
 CREATE TYPE pgstock_shard.part_step_call AS
 (
 	shards		int[],
@@ -235,10 +226,12 @@ CREATE TYPE pgstock_shard.part_step_call AS
 	args		jsonb
 );
 COMMENT ON TYPE pgstock_shard.part_step_call IS
-	'a call of part_step by a front';
+	'a step of an order over shards, as a front sends it; parts[1]: the lines '
+	'that it applies to, null: all';
 
 CREATE FUNCTION pgstock_shard.part_step_call(call text)
 RETURNS pgstock_shard.answer
 AS 'MODULE_PATHNAME', 'pgstock_shard_part_step_call' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION pgstock_shard.part_step_call IS
-	'calls part_step for a front, which sends all arguments as one text';
+	'takes a step of an order over shards in this shard, once; its argument is '
+	'a row of the type of the same name, as text';

@@ -54,7 +54,7 @@ shard_verb_name(Verb verb)
 	return part_verb_names[verb];
 }
 
-/* Reads a call that is one text. */
+/* Reads the columns of a call. */
 static void
 part_read_columns(Step *step)
 {
@@ -94,11 +94,8 @@ shard_part_read_call(Step *step)
 {
 	const NullableDatum *columns = step->columns;
 
-	if (step->input != NULL)
-	{
-		shard_check_settings();
-		part_read_columns(step);
-	}
+	shard_check_settings();
+	part_read_columns(step);
 	for (int i = 0; i < STEP_COLUMNS; i++)
 		if (columns[i].isnull && i != STEP_PARTS &&
 			(i < STEP_ROLE || i > STEP_ACTOR))
@@ -160,6 +157,7 @@ shard_part_lines(const Step *step)
 	NullableDatum lines = {.isnull = true};
 	int			  first = 1;
 
+	Assert(step->verb < VERBS);
 	if (step->verb == VERB_UNDO || step->columns[STEP_PARTS].isnull)
 		return lines;
 	lines.value = array_get_element(step->columns[STEP_PARTS].value, 1, &first,

@@ -73,9 +73,17 @@ def take(cur, order, verb, step, **changes):
     return send(cur, text_of(cur, arguments(order, verb, step, **changes)))
 
 
-def connect(shard, options=""):
+def connect(shard, options="", user="postgres"):
     """A session of a superuser, with the settings of a front's."""
-    return closing(shard.connect(options=f"{SETTINGS} {options}"))
+    return closing(shard.connect(options=f"{SETTINGS} {options}", user=user))
+
+
+def take_in(shard, order, verb, step, user="postgres", **changes):
+    """The SQLSTATE of a step, or None, in a session of its own."""
+    with connect(shard, user=user) as conn:
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            return take(cur, order, verb, step, **changes)[0]
 
 
 def stored(shard, order):

@@ -10,10 +10,17 @@ import pytest
 import saga_shop
 from cluster import Database
 from process import wait_until
+from saga_part import take_in
 from saga_shop import (call, expire, fails, hold_of_a_session_that_ended, lines,
                        saga, states, statuses)
 
 fixture_shop, fixture_order = saga_shop.fixture_shop, saga_shop.fixture_order
+
+
+def number_of(shop, order):
+    """The number of the order's saga."""
+    return shop.front.value("SELECT saga FROM stock_sagas WHERE order_id = %s",
+                            (order,))
 
 
 def short_of_one_line(shop, order):
@@ -67,12 +74,8 @@ def test_a_keep_needs_its_hold(shop, order):
              " AND state = 'reserved'")
     shard.sql("SELECT reserve_order(%s, %s)", (order, lines(shop, 1)))
     before = shard.value(query, (order,))
-    ((error,),) = shard.sql(
-        "SELECT error FROM pgstock_shard.part_step('{0}', '{null}', NULL,"
-        " NULL, NULL, %s, %s, 2, '{0,1}', 'keep', '{\"ttl\": \"1 day\"}')",
-        (order, shop.front.value("SELECT saga FROM stock_sagas"
-                                 " WHERE order_id = %s", (order,))))
-    assert error.startswith("(SK006,")
+    assert take_in(shard, order, "keep", 2, parts=["null"],
+                   saga=number_of(shop, order)) == "SK006"
     shop.front.sql("SELECT sweep_orders()")
     assert saga(shop, order) == [("abandoned", None)]
     assert shard.value(query, (order,)) == before
@@ -113,12 +116,8 @@ def test_a_refusal_where_pgstock_has_a_schema_of_its_own(shop, pg, order):
     shard.sql("SELECT pgstock_shard.set_shard(0, 1)")
     shard.sql("SELECT stock.grant_stock_access(%s, 'app')", (order,))
     for _ in range(2):
-        ((error,),) = shard.sql(
-            "SELECT error FROM pgstock_shard.part_step('{0}', ARRAY[%s]::jsonb"
-            "[], %s, NULL, NULL, 'o', 1, 1, '{0,1}', 'hold',"
-            " '{\"hold\": \"4s\", \"raise\": true, \"strategy\": \"auto\"}')",
-            (lines(shop, 1), order), user="pgstock_front")
-        assert error.startswith("(SK002,")
+        assert take_in(shard, "o", "hold", 1, parts=[lines(shop, 1)],
+                       role=order, user="pgstock_front") == "SK002"
     assert shard.sql("SELECT held, verb FROM pgstock_shard.order_part") == [
         (None, "hold")]
     shard.drop()
@@ -198,10 +197,8 @@ def test_a_restored_row_does_not_use_a_step_number_again(shop, order):
 
 def test_a_restored_row_of_an_order_that_one_shard_has_confirmed(shop, order):
     call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
-    shop.shards[0].sql(
-        "SELECT pgstock_shard.part_step('{0}', '{null}', NULL, NULL, NULL,"
-        " %s, %s, 3, '{0,1}', 'confirm', '{}')", (order, shop.front.value(
-            "SELECT saga FROM stock_sagas WHERE order_id = %s", (order,))))
+    assert take_in(shop.shards[0], order, "confirm", 3, parts=["null"],
+                   saga=number_of(shop, order)) is None
     restore(shop, order, state="new", step=2, verb="reserve")
     assert sweep(shop, order) == "reserved"
     assert states(shop, order) == ["confirmed", "reserved"]
@@ -234,12 +231,8 @@ def test_a_restored_row_of_which_the_shards_know_more(shop, order, verb,
 
 def test_a_step_is_not_answered_by_another_one_of_its_number(shop, order):
     call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
-    number = shop.front.value("SELECT saga FROM stock_sagas"
-                              " WHERE order_id = %s", (order,))
-    ((error,),) = shop.shards[0].sql(
-        "SELECT error FROM pgstock_shard.part_step('{0}', '{null}', NULL,"
-        " NULL, NULL, %s, %s, 2, '{0,1}', 'release', '{}')", (order, number))
-    assert error.startswith("(40001,")
+    assert take_in(shop.shards[0], order, "release", 2, parts=["null"],
+                   saga=number_of(shop, order)) == "40001"
     call(shop, "release_stock", order)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import saga_shop
 from process import wait_until
+from saga_part import take_in
 from saga_shop import (call, expire, fails, in_parallel, lines, saga, states,
                        statuses)
 
@@ -243,12 +244,8 @@ def test_steps_that_arrive_late_do_nothing(shop, order):
     before = states(shop, order)
     part = json.dumps(json.loads(items)[:1])
     for step, verb in (1, "hold"), (2, "keep"), (3, "release"), (4, "undo"):
-        ((error,),) = shop.shards[shard].sql(
-            "SELECT error FROM pgstock_shard.part_step(%s, ARRAY[%s]::jsonb[],"
-            " NULL, NULL, NULL, %s, %s, %s, %s, %s,"
-            " '{\"hold\": \"1 hour\"}')",
-            ([shard], part, order, old, step, [0, 1], verb))
-        assert "arrived too late" in error and error.startswith("(40001,")
+        assert take_in(shop.shards[shard], order, verb, step, shards=[shard],
+                       parts=[part], saga=old) == "40001"
     assert states(shop, order) == before
 
 
