@@ -43,10 +43,11 @@ enum
 
 typedef struct Step
 {
-	int	   count;	/* of its shards */
-	Datum *shards;	/* their numbers, int4 */
-	Datum *calls;	/* text: a pgstock_shard.part_step_call for each */
-	Datum *answers; /* pgstock_front.answer, in any order */
+	Oid	   function; /* of PL/Proxy, that sends calls */
+	int	   count;	 /* of its shards */
+	Datum *shards;	 /* their numbers, int4 */
+	Datum *calls;	 /* text: a pgstock_shard.part_step_call for each */
+	Datum *answers;	 /* pgstock_front.answer, in any order */
 } Step;
 
 /* The elements of an array; raises an error if one is NULL. */
@@ -267,7 +268,7 @@ front_call_of_all(Datum turn, const char *verb, int number)
 	return call.data;
 }
 
-/* Makes the calls of a step, the next thing that a turn requires. */
+/* Makes the calls of a step of a turn: one for each of its shards. */
 static void
 front_make_calls(Step *step, Datum turn, const char *verb, int number)
 {
@@ -325,8 +326,7 @@ front_send(Step *step, int first, int count)
 	NullableDatum *answers = palloc0(count * sizeof(NullableDatum));
 	int			   n = 0;
 
-	fmgr_info(front_function("part_step", INT4ARRAYOID, TEXTARRAYOID),
-			  &function);
+	fmgr_info(step->function, &function);
 	InitFunctionCallInfoData(*proxy, &function, 2, InvalidOid, NULL,
 							 (Node *) &result);
 	Assert(function.fn_retset && function.fn_nargs == 2);
@@ -432,6 +432,7 @@ pgstock_front_push(PG_FUNCTION_ARGS)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("argument %d of a step is NULL", i + 1)));
+	step.function = front_function("part_step", INT4ARRAYOID, TEXTARRAYOID);
 	/* a row of PL/pgSQL is made flat once, and not for each column */
 	front_make_calls(&step,
 					 HeapTupleHeaderGetDatum(PG_GETARG_HEAPTUPLEHEADER(0)),

@@ -100,9 +100,25 @@ front_raise(const char *sqlstate, const char *message, const char *detail,
 					hint ? errhint("%s", hint) : 0));
 }
 
-/* The function of pgstock_front with two arguments of these types. */
-Oid
-front_function(const char *name, Oid first, Oid second)
+/* Raises an error for what this version of the module needs and cannot find. */
+pg_noreturn static void
+front_raise_missing(int sqlstate, const char *kind, const char *name)
+{
+	Assert(sqlstate == ERRCODE_UNDEFINED_FUNCTION ||
+		   sqlstate == ERRCODE_UNDEFINED_OBJECT);
+	ereport(ERROR,
+			(errcode(sqlstate),
+			 errmsg("%s \"pgstock_front.%s\" does not exist", kind, name),
+			 errhint("The extension may be of an earlier version: ALTER "
+					 "EXTENSION pgstock_front UPDATE.")));
+}
+
+/*
+ * The function of pgstock_front with two arguments of these types; InvalidOid:
+ * there is none.
+ */
+static Oid
+front_find_function(const char *name, Oid first, Oid second)
 {
 	Oid types[] = {first, second};
 
@@ -114,6 +130,17 @@ front_function(const char *name, Oid first, Oid second)
 							   get_namespace_oid("pgstock_front", false)));
 }
 
+/* The same for a function that the extension must have. */
+Oid
+front_function(const char *name, Oid first, Oid second)
+{
+	Oid function = front_find_function(name, first, second);
+
+	if (!OidIsValid(function))
+		front_raise_missing(ERRCODE_UNDEFINED_FUNCTION, "function", name);
+	return function;
+}
+
 /* Whether set_shards() was called, which creates the functions of the key. */
 static bool
 front_is_configured(void)
@@ -121,7 +148,8 @@ front_is_configured(void)
 	static bool is_known = false;
 
 	if (!is_known)
-		is_known = OidIsValid(front_function("line_shard", TEXTOID, TEXTOID));
+		is_known = OidIsValid(
+			front_find_function("line_shard", TEXTOID, TEXTOID));
 	return is_known;
 }
 
@@ -355,9 +383,7 @@ front_type(const char *name)
 								   get_namespace_oid("pgstock_front", false)));
 
 	if (!OidIsValid(type))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("type \"pgstock_front.%s\" does not exist", name)));
+		front_raise_missing(ERRCODE_UNDEFINED_OBJECT, "type", name);
 	return type;
 }
 

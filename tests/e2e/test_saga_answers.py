@@ -144,3 +144,20 @@ def test_items_that_are_no_array(shop, order, items):
     diag = fails("22P02", call, shop, "release_stock", order, "r", items)
     assert diag.message_primary == "items must be a JSON array"
     assert states(shop, order) == ["reserved"] * 2
+
+
+def test_a_function_that_the_extension_lacks(shop, order):
+    """The module of a newer package, before ALTER EXTENSION: no shard is at
+    fault."""
+    own = "FUNCTION pgstock_front.part_step"
+    shop.front.sql(f"ALTER {own} RENAME TO kept")
+    try:
+        diag = fails("42883", call, shop, "reserve_order", order,
+                     lines(shop, 1, 1), "u")
+    finally:
+        shop.front.sql("ALTER FUNCTION pgstock_front.kept RENAME TO part_step")
+    assert diag.message_primary == ('function "pgstock_front.part_step" does'
+                                    " not exist")
+    assert "ALTER EXTENSION pgstock_front UPDATE" in diag.message_hint
+    assert end_late(shop, order) == "abandoned"
+    assert states(shop, order) == []
