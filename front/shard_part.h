@@ -100,7 +100,7 @@ typedef struct Step
 	Datum		  answer;
 } Step;
 
-/* shard_part_call.c */
+/* shard_part_args.c */
 extern const char	*shard_verb_name(Verb verb);
 extern void			 shard_part_read_call(Step *step);
 extern NullableDatum shard_part_member(const Step *step, const char *name);

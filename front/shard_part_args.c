@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * shard_part_call.c
+ * shard_part_args.c
  *	  The arguments of a step of an order over shards.
  *
  * SPDX-License-Identifier: PostgreSQL
