@@ -224,7 +224,7 @@ front_turn(Datum turn, int number)
 
 	if (column.isnull)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("column %d of a turn is null", number)));
+						errmsg("column %d of a turn is NULL", number)));
 	return column.value;
 }
 

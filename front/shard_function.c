@@ -131,7 +131,7 @@ function_pass_rows(ShardFunction *function, ReturnSetInfo *result,
 	tuplestore_end(result->setResult);
 }
 
-/* Calls a function that returns a set; those of pgstock return it as a whole */
+/* Calls a function that returns a set, which must be one in a tuplestore. */
 static void
 function_invoke_set(ShardFunction *function, FunctionCallInfo fcinfo,
 					ShardTakeRow take, void *taker)

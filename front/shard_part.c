@@ -101,11 +101,12 @@ part_raise_late(const Step *step)
 }
 
 /*
- * Whether the step was taken before: then its answer is that of then.  Raises
- * an error if a later one was taken, or another one of its number.
+ * Answers a step that was taken before with its stored answer, or returns
+ * false.  Raises an error if a later one was taken, or another one of its
+ * number.
  */
 static bool
-part_was_taken(Step *step, const PartRow *row)
+part_answer_again(Step *step, const PartRow *row)
 {
 	const PartStep *id = &step->id;
 	bool			is_same = row->is_found && row->saga == id->saga &&
@@ -120,7 +121,7 @@ part_was_taken(Step *step, const PartRow *row)
 		   (row->saga == id->saga && row->step <= id->number));
 	if (!is_same || !row->is_answered)
 		return false;
-	shard_part_repeat(step->wrapper, id);
+	shard_part_touch(step->wrapper, id);
 	step->answer = row->answer;
 	return true;
 }
@@ -214,7 +215,7 @@ part_run(void *arg)
 	part_set_lock_timeout(step);
 	part_set_durability(step);
 	shard_part_read(step->wrapper, &step->id, &row);
-	if (part_was_taken(step, &row))
+	if (part_answer_again(step, &row))
 		return;
 	part_check_held(step, &row);
 	Assert(step->answer == (Datum) 0);
@@ -245,10 +246,11 @@ part_store_refusal(void *arg)
 	part_set_lock_timeout(step);
 	part_set_durability(step);
 	shard_part_read(step->wrapper, &step->id, &row);
-	if (part_was_taken(step, &row) || part_store(step, true, PART_OVER_EARLIER))
+	if (part_answer_again(step, &row) ||
+		part_store(step, true, PART_OVER_EARLIER))
 		return;
 	shard_part_read(step->wrapper, &step->id, &row);
-	if (!part_was_taken(step, &row))
+	if (!part_answer_again(step, &row))
 		part_raise_late(step);
 }
 

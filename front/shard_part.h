@@ -94,7 +94,7 @@ typedef struct Step
 	NullableDatum columns[STEP_COLUMNS];
 	PartStep	  id;
 	Verb		  verb;
-	bool		  is_begun; /* from now on, an error is of the step itself */
+	bool		  is_begun; /* checks passed; before, only SK006 is stored */
 	int			  function; /* of pgstock, that is called */
 	Rows		  rows;
 	Datum		  answer;
@@ -109,7 +109,7 @@ extern NullableDatum shard_part_lines(const Step *step);
 
 /* shard_part_row.c */
 extern void shard_part_read(Oid wrapper, const PartStep *step, PartRow *row);
-extern void shard_part_repeat(Oid wrapper, const PartStep *step);
+extern void shard_part_touch(Oid wrapper, const PartStep *step);
 extern bool shard_part_write(Oid wrapper, const PartStep *step, Datum answer,
 							 bool is_held, PartOver over);
 

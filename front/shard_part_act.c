@@ -181,7 +181,7 @@ part_take_row(void *taker, ShardFunction *function, Datum value, bool is_null)
 
 /* Calls step->function (as shard_try calls it). */
 static void
-part_call(void *arg)
+part_invoke(void *arg)
 {
 	Step		  *step = arg;
 	Rows		  *rows = &step->rows;
@@ -206,13 +206,13 @@ part_undo(Step *step)
 
 	Assert(step->verb == VERB_UNDO);
 	step->function = FUNCTION_RELEASE;
-	error = shard_try(part_call, step);
+	error = shard_try(part_invoke, step);
 	if (error == NULL)
 		return;
 	if (error->sqlerrcode != ERRCODE_SK_WRONG_STATE)
 		ReThrowError(error);
 	step->function = FUNCTION_ROLLBACK;
-	part_call(step);
+	part_invoke(step);
 }
 
 /* Whether lines here are of the saga that an undo is for. */
@@ -276,7 +276,7 @@ shard_part_act(Step *step, const PartRow *row)
 	step->function = functions[step->verb];
 	if (step->verb == VERB_HOLD && shard_part_is_true(step, "raise"))
 		step->function = FUNCTION_RESERVE;
-	part_call(step);
+	part_invoke(step);
 	if (step->verb == VERB_HOLD && step->rows.is_replayed)
 		part_check_new(step);
 }

@@ -40,7 +40,7 @@
 typedef enum PartStatement
 {
 	PART_READ,
-	PART_AGAIN,
+	PART_TOUCH,
 	PART_WRITE,
 	PART_STATEMENTS,
 } PartStatement;
@@ -77,10 +77,7 @@ typedef struct Statement
 	int			result; /* of SPI */
 } Statement;
 
-/*
- * The casts have an effect only if a column was altered: the types of the
- * result are fixed.
- */
+/* part_row_take() reads these types: a column of another one is cast to it. */
 static const Statement part_statements[PART_STATEMENTS] = {
 	[PART_READ] = {"SELECT o.held::pg_catalog.int8, o.saga::pg_catalog.int8,"
 				   " o.step::pg_catalog.int4, o.verb::pg_catalog.text,"
@@ -88,7 +85,7 @@ static const Statement part_statements[PART_STATEMENTS] = {
 				   " FROM %1$s.order_part o"
 				   " WHERE o.order_id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 				   1, SPI_OK_SELECT},
-	[PART_AGAIN] = {"UPDATE %1$s.order_part o"
+	[PART_TOUCH] = {"UPDATE %1$s.order_part o"
 					" SET changed_at = pg_catalog.clock_timestamp()"
 					" WHERE o.order_id OPERATOR(pg_catalog.=) $1",
 					1, SPI_OK_UPDATE},
@@ -370,16 +367,15 @@ shard_part_read(Oid wrapper, const PartStep *step, PartRow *row)
 }
 
 /*
- * Writes the order's row again, unchanged.  A stored answer may depend on a
- * commit that is not flushed yet: the caller's commit then flushes that one
- * too.
+ * Changes only changed_at.  A stored answer may depend on a commit that is not
+ * flushed yet: because of this write, the caller's commit flushes that one too.
  */
 void
-shard_part_repeat(Oid wrapper, const PartStep *step)
+shard_part_touch(Oid wrapper, const PartStep *step)
 {
 	Datum value = step->order_id;
 
-	part_row_run(wrapper, PART_AGAIN, &value, NULL, NULL);
+	part_row_run(wrapper, PART_TOUCH, &value, NULL, NULL);
 }
 
 /*
