@@ -428,7 +428,7 @@ DELETE FROM pgstock_front.declined_order d
  WHERE d.order_id IN (
 	SELECT o.order_id FROM pgstock_front.declined_order o
 	 WHERE o.declined_at < now()
-		   - pgstock_front.saga_setting('saga_retention', '30 days')
+		   - pgstock_front.saga_setting('saga_retention')
 	 LIMIT 10 FOR UPDATE SKIP LOCKED);
 INSERT INTO pgstock_front.declined_order VALUES ($1, now())
 	ON CONFLICT ON CONSTRAINT declined_order_pkey DO UPDATE

@@ -46,7 +46,6 @@ PG_FUNCTION_INFO_V1(pgstock_front_has_coordinator);
 PG_FUNCTION_INFO_V1(pgstock_front_history);
 PG_FUNCTION_INFO_V1(pgstock_front_next_number);
 PG_FUNCTION_INFO_V1(pgstock_front_raise);
-PG_FUNCTION_INFO_V1(pgstock_front_setting);
 
 #define SQLSTATE_LENGTH 5
 
@@ -260,27 +259,6 @@ pgstock_front_history(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(
 		psprintf(UINT64_FORMAT "/%08X/%u", GetSystemIdentifier(),
 				 GetWALInsertionTimeLine(), MyDatabaseId)));
-}
-
-/*
- * Returns an interval that is a setting of this database, or another one if it
- * is not set; raises an error if it is outside of its bounds.
- */
-Datum
-pgstock_front_setting(PG_FUNCTION_ARGS)
-{
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char *value = front_setting(psprintf("pgstock_front.%s", name));
-
-	if (value == NULL)
-		return PG_GETARG_DATUM(1);
-	return OidFunctionCall2(front_function("saga_check_setting", TEXTOID,
-										   INTERVALOID),
-							PG_GETARG_DATUM(0),
-							DirectFunctionCall3(interval_in,
-												CStringGetDatum(value),
-												ObjectIdGetDatum(InvalidOid),
-												Int32GetDatum(-1)));
 }
 
 /*

@@ -90,50 +90,13 @@ AS 'MODULE_PATHNAME', 'pgstock_front_history' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pgstock_front.saga_history IS
 	'returns the history of the coordinator: system, timeline and database';
 
-/*
- * A hold of zero would never expire, and a session that finishes the step of
- * another one needs time to do so before the hold ends.
- */
-CREATE FUNCTION pgstock_front.saga_check_setting(name text, value interval)
-RETURNS interval
-LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-	hold	interval := coalesce(nullif(current_setting('pgstock_front.hold',
-						true), ''), '20s');
-	patience interval := coalesce(nullif(current_setting(
-						'pgstock_front.patience', true), ''), '10s');
-	is_retention boolean := name = 'saga_retention';
-	fault	text := CASE
-		WHEN is_retention AND value < '1 day' THEN 'must be at least one day'
-		WHEN is_retention THEN NULL
-		WHEN value <= '0' THEN 'must be greater than zero'
-		WHEN 2 * patience > hold
-		THEN 'is unsuitable: hold must be at least twice patience' END;
-BEGIN
-	IF fault IS NOT NULL THEN
-		RAISE EXCEPTION 'setting pgstock_front.% %', name, fault
-			USING ERRCODE = 'invalid_parameter_value',
-				  DETAIL = CASE
-					WHEN is_retention THEN format('It is %s.', value)
-					ELSE format('hold is %s, patience is %s.', hold, patience)
-				  END,
-				  HINT = 'Use ALTER DATABASE ... SET in the coordinator''s '
-						 'database; open sessions keep the old value.';
-	END IF;
-	RETURN value;
-END
-$$;
-COMMENT ON FUNCTION pgstock_front.saga_check_setting IS
-	'returns the value of a setting of orders over shards; raises 22023 if it '
-	'is outside of its bounds';
-
-/* A setting of the coordinator's database, such as pgstock_front.hold. */
-CREATE FUNCTION pgstock_front.saga_setting(name text, otherwise interval)
+/* Defaults and bounds are in front_setting.c. */
+CREATE FUNCTION pgstock_front.saga_setting(name text)
 RETURNS interval
 AS 'MODULE_PATHNAME', 'pgstock_front_setting' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION pgstock_front.saga_setting IS
-	'returns a setting of orders over shards: hold, patience, saga_retention';
+	'returns a setting of orders over shards: hold, patience, saga_retention; '
+	'raises 22023 if it is outside of its bounds';
 
 CREATE FUNCTION pgstock_front.saga_turn(s pgstock_front.saga, outcome text)
 RETURNS pgstock_front.turn
@@ -238,11 +201,11 @@ BEGIN
 		   request = c.request, idempotency_key = c.idempotency_key,
 		   answer = NULL, history = pgstock_front.saga_history(),
 		   begun_at = now, changed_at = now, tries = 0, error = NULL,
-		   due_at = now + pgstock_front.saga_setting('patience', '10s')
+		   due_at = now + pgstock_front.saga_setting('patience')
 	 WHERE x.order_id = c.order_id
 	RETURNING * INTO s;
 	s.args := jsonb_build_object('hold',
-								 pgstock_front.saga_setting('hold', '20s'));
+								 pgstock_front.saga_setting('hold'));
 	RETURN pgstock_front.saga_turn(s, 'begun');
 END
 $$;
@@ -262,7 +225,7 @@ DECLARE
 	c	pgstock_front.saga_reserve_call :=
 			call::pgstock_front.saga_reserve_call;
 	now	timestamptz := clock_timestamp();
-	hold interval := pgstock_front.saga_setting('hold', '20s');
+	hold interval := pgstock_front.saga_setting('hold');
 	number bigint := pgstock_front.saga_next_number(0);
 BEGIN
 	INSERT INTO pgstock_front.saga AS x
@@ -270,7 +233,7 @@ BEGIN
 			c.shards, pgstock_front.saga_parts(c.request -> 'items', c.places,
 											   c.shards),
 			c.request, c.idempotency_key, NULL, pgstock_front.saga_history(),
-			now, now, now + pgstock_front.saga_setting('patience', '10s'))
+			now, now, now + pgstock_front.saga_setting('patience'))
 		ON CONFLICT DO NOTHING;
 	IF FOUND THEN
 		RETURN format('(begun,,%s,,,,"{""hold"": ""%s""}",,,,,,)', number,
@@ -319,7 +282,7 @@ BEGIN
 			   verb = $3, args = $4, step_shards = $5, step_parts = $6,
 			   changed_at = now, tries = 0, error = NULL,
 			   history = pgstock_front.saga_history(),
-			   due_at = now + pgstock_front.saga_setting('patience', '10s'),
+			   due_at = now + pgstock_front.saga_setting('patience'),
 			   shards = ARRAY(SELECT unnest(x.shards) UNION SELECT unnest($2)
 							   ORDER BY 1)
 		 WHERE x.order_id = $1
@@ -436,7 +399,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	before timestamptz := clock_timestamp()
-		- pgstock_front.saga_setting('saga_retention', '30 days');
+		- pgstock_front.saga_setting('saga_retention');
 BEGIN
 	DELETE FROM pgstock_front.saga x
 	 WHERE x.order_id IN (

@@ -181,7 +181,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	before	timestamptz := clock_timestamp()
-		- pgstock_front.saga_setting('saga_retention', '30 days');
+		- pgstock_front.saga_setting('saga_retention');
 	parts	jsonb[];
 	o		jsonb;
 BEGIN
