@@ -115,6 +115,22 @@ def test_times_that_do_not_suit(shop, order, name, value, message):
     call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
 
 
+@pytest.mark.parametrize("function,args", [
+    ("confirm_stock", ()), ("release_stock", ("r",)),
+    ("rollback_stock", ("r",)), ("return_stock", ()),
+    ("extend_reservation", ("1 hour",))])
+def test_a_bad_patience_stops_settling(shop, order, function, args):
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    if function in ("rollback_stock", "return_stock"):
+        call(shop, "confirm_stock", order)
+    before = states(shop, order)
+    with setting(shop, "patience", "2100 ms"):
+        diag = fails("22023", call, shop, function, order, *args)
+        assert "pgstock_front.patience" in diag.message_primary
+        assert states(shop, order) == before
+    call(shop, function, order, *args)
+
+
 def test_a_retention_that_is_too_short(shop, order):
     """Old rows are kept, but sweeping is done."""
     hold_of_a_session_that_ended(shop, order, lines(shop, 1, 1))
