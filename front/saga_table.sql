@@ -58,7 +58,11 @@ CREATE INDEX saga_under_way ON pgstock_front.saga (due_at)
 CREATE INDEX saga_begun_at ON pgstock_front.saga (begun_at);
 SELECT pg_extension_config_dump('pgstock_front.saga', '');
 
-/* What the caller has to do next. */
+/*
+ * What the caller has to do next.  In C, the constants TURN_... are the numbers
+ * of the columns (test_saga_answers.py compares them), and saga_reserve_call
+ * writes a turn as text.
+ */
 CREATE TYPE pgstock_front.turn AS
 (
 	outcome		text,
@@ -236,6 +240,10 @@ BEGIN
 			now, now, now + pgstock_front.saga_setting('patience'))
 		ON CONFLICT DO NOTHING;
 	IF FOUND THEN
+		/*
+		 * as text, for speed: outcome, order_id, saga, state, step, verb, args,
+		 * shards, step_shards, step_parts, request, answer, doubtful
+		 */
 		RETURN format('(begun,,%s,,,,"{""hold"": ""%s""}",,,,,,)', number,
 					  hold);
 	END IF;

@@ -5,23 +5,18 @@ be quoted."""
 
 import itertools
 import json
+import re
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
-from saga_shop import call, fails, lines, make_shop, saga, states, statuses
+import saga_shop
+from saga_shop import call, fails, lines, saga, states, statuses
 
-serial = itertools.count(1)
+FRONT = Path(__file__).resolve().parents[2] / "front"
 
-
-@pytest.fixture(scope="module", name="shop")
-def fixture_shop(shards):
-    return make_shop(shards)
-
-
-@pytest.fixture(name="order")
-def fixture_order():
-    return f"answer-{next(serial)}"
+fixture_shop, fixture_order = saga_shop.fixture_shop, saga_shop.fixture_order
 
 
 @contextmanager
@@ -161,3 +156,20 @@ def test_a_function_that_the_extension_lacks(shop, order):
     assert "ALTER EXTENSION pgstock_front UPDATE" in diag.message_hint
     assert end_late(shop, order) == "abandoned"
     assert states(shop, order) == []
+
+
+def test_the_columns_of_a_turn(shop):
+    """The C functions find them by their numbers."""
+    numbers = {column.lower(): int(number) for path in FRONT.glob("*.[ch]")
+               for column, number in re.findall(
+                   r"\bTURN_(\w+) = (\d+)", path.read_text(encoding="utf-8"))}
+    assert len(numbers) >= 6
+    columns = dict(shop.front.sql(
+        "SELECT attname, attnum FROM pg_attribute WHERE attnum > 0"
+        " AND attrelid = 'pgstock_front.turn'::regclass"))
+    assert numbers == {column: columns.get(column) for column in numbers}
+
+
+def test_the_last_number_of_a_saga(shop):
+    fails("22003", shop.front.sql,
+          "SELECT pgstock_front.saga_next_number(9223372036854775807)")
