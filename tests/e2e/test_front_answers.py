@@ -79,7 +79,7 @@ def test_the_history_of_all_shards_is_purged(shards):
     assert counts[0] > 0 and counts == sorted(set(counts))
     assert front.value("SELECT purge_history(now() - interval '100 days')"
                        ) == sum(counts)
-    assert [would_purge(shard) for shard in shards.shards] != counts
+    assert [would_purge(shard) for shard in shards.shards] == [0] * 4
     assert front.drift() == []
 
 
@@ -94,10 +94,10 @@ def publish(shard):
     conn.close()
 
 
-def test_an_order_in_two_shards_is_told_and_sent_as_one(shards):
+def test_an_order_in_two_shards_is_shown_and_sent_as_one(shards):
     """Its history is sorted by time, and its events are sent by both."""
-    front, order = shards.front, name("told")
-    products = [shards.products(1, "told")[shard][0] for shard in BOTH]
+    front, order = shards.front, name("shown")
+    products = [shards.products(1, "shown")[shard][0] for shard in BOTH]
     for product in products[1], products[0], products[1]:
         front.sql("SELECT receive_stock(%s, 5)", (product,))
         front.sql("SELECT reserve_stock(%s, 1, %s)", (product, order))
