@@ -30,6 +30,21 @@ COMMENT ON TYPE pgstock_shard.answer IS
 	'what a call returned: its rows, or its error (pgstock_shard.failure), as '
 	'text; shard: number of the shard';
 
+/* Settings of the database; without SET, so that calls are inlined. */
+CREATE FUNCTION pgstock_shard.own_number()
+RETURNS int
+LANGUAGE sql STABLE
+RETURN nullif(current_setting('pgstock_shard.shard', true), '')::int;
+COMMENT ON FUNCTION pgstock_shard.own_number IS
+	'returns the number of this shard, from 0; NULL before set_shard';
+
+CREATE FUNCTION pgstock_shard.shard_count()
+RETURNS int
+LANGUAGE sql STABLE
+RETURN nullif(current_setting('pgstock_shard.shards', true), '')::int;
+COMMENT ON FUNCTION pgstock_shard.shard_count IS
+	'returns the number of all shards; NULL before set_shard';
+
 CREATE FUNCTION pgstock_shard.check_shard(shards int[])
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgstock_shard_check_shard' LANGUAGE C STABLE;
@@ -97,7 +112,7 @@ BEGIN
 					AND r.expires_at > clock_timestamp()));
 	ELSIF EXISTS (SELECT FROM %1$I.stock_reservations r
 				   WHERE r.order_id = $1) THEN
-		place.shards := ARRAY[current_setting('pgstock_shard.shard')::int];
+		place.shards := ARRAY[pgstock_shard.own_number()];
 	END IF;
 	RETURN place;
 END

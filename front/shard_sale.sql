@@ -79,15 +79,6 @@ SELECT pg_extension_config_dump('pgstock_shard.stock_move', '');
 SELECT pg_extension_config_dump('pgstock_shard.stock_arrival', '');
 SELECT pg_extension_config_dump('pgstock_shard.guest_level', '');
 
-CREATE FUNCTION pgstock_shard.own_number()
-RETURNS int
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT nullif(current_setting('pgstock_shard.shard', true), '')::int
-$$;
-COMMENT ON FUNCTION pgstock_shard.own_number IS
-	'returns the number of this shard';
-
 /* What every function that moves pieces begins with. */
 CREATE FUNCTION pgstock_shard.sale_begin()
 RETURNS void
@@ -402,7 +393,7 @@ AS $$
 DECLARE
 	s		record;
 	own		int := pgstock_shard.own_number();
-	shards	int := current_setting('pgstock_shard.shards')::int;
+	shards	int := pgstock_shard.shard_count();
 BEGIN
 	PERFORM pgstock_shard.sale_begin();
 	s := pgstock_internal.sale_terms(activity_id);

@@ -1,12 +1,5 @@
 /* ---- Which shard this database is ---------------------------------------- */
 
-CREATE FUNCTION pgstock_shard.setting(name text)
-RETURNS text
-LANGUAGE sql STABLE
-RETURN nullif(current_setting('pgstock_shard.' || name, true), '');
-COMMENT ON FUNCTION pgstock_shard.setting IS
-	'returns what set_shard has set: shard or shards';
-
 /* The number of the shard is a setting of the database: cheap to read. */
 CREATE FUNCTION pgstock_shard.save_setting(name text, value text)
 RETURNS void
@@ -36,8 +29,8 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	known	int := pgstock_shard.setting('shard');
-	known_of int := pgstock_shard.setting('shards');
+	known	int := pgstock_shard.own_number();
+	known_of int := pgstock_shard.shard_count();
 	key		text[] := pgstock_shard.choose_key(pgstock_shard.own_key(),
 											   ARRAY[$3, $4], $5);
 BEGIN
@@ -77,8 +70,8 @@ RETURNS TABLE (shard int, shards int, database text, pgstock text,
 	pgstock_shard text, standby boolean, key text[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT pgstock_shard.setting('shard')::int,
-	   pgstock_shard.setting('shards')::int,
+SELECT pgstock_shard.own_number(),
+	   pgstock_shard.shard_count(),
 	   current_database()::text,
 	   (SELECT extversion FROM pg_extension WHERE extname = 'pgstock'),
 	   (SELECT extversion FROM pg_extension WHERE extname = 'pgstock_shard'),

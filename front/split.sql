@@ -30,8 +30,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-	shard	int := pgstock_shard.setting('shard');
-	shards	int := pgstock_shard.setting('shards');
+	shard	int := pgstock_shard.own_number();
+	shards	int := pgstock_shard.shard_count();
 	line_key text := (pgstock_shard.own_key())[1];
 BEGIN
 	IF shard IS NULL OR line_key IS NULL THEN
