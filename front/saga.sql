@@ -234,7 +234,10 @@ $$;
 COMMENT ON FUNCTION pgstock_front.saga_not_kept IS
 	'gives up an order that a shard could not keep, and raises the reason';
 
-/* Steps 2 to 4; the order is not reserved before ask_end returns. */
+/*
+ * Hold, keep, and the commit that reserves: the order is not reserved before
+ * ask_end returns.
+ */
 CREATE FUNCTION pgstock_front.saga_take(order_id text, saga bigint, args jsonb,
 	shards int[], parts jsonb[])
 RETURNS text[]
@@ -422,7 +425,8 @@ COMMENT ON FUNCTION pgstock_front.saga_stored IS
  * If another session is reserving the same order, waits until it has finished,
  * or until it is late; then its saga is undone.
  *
- * Of a saga that it has begun, the coordinator returns what is not known here.
+ * Of a saga that it has begun, the coordinator returns its number and the time
+ * of a hold: the other columns are those of the call.
  */
 CREATE FUNCTION pgstock_front.saga_order(order_id text, items jsonb,
 	user_id text, ttl interval, strategy text, idempotency_key text,

@@ -95,7 +95,7 @@ SELECT 'connection_limit',
    AND d.datname = current_database()
 $$;
 COMMENT ON FUNCTION pgstock_internal.connection_checks IS
-	'returns what relay_check does about sessions and their limits';
+	'returns the rows of relay_check about sessions and their limits';
 
 CREATE FUNCTION pgstock_internal.declaration_checks(caller name)
 RETURNS TABLE (name text, value text)
@@ -117,8 +117,8 @@ SELECT 'overridden', string_agg(format('%s = %s (%s)', s.name, s.value,
 	   'search_path', 'role')
 $$;
 COMMENT ON FUNCTION pgstock_internal.declaration_checks IS
-	'returns what relay_check does about settings that are declared for roles '
-	'and databases';
+	'returns the rows of relay_check about settings that are declared for '
+	'roles and databases';
 
 CREATE FUNCTION pgstock_internal.topic_checks(topics text[])
 RETURNS TABLE (name text, value text)
@@ -141,7 +141,7 @@ SELECT 'unconsumed', string_agg(DISTINCT h.topic, ', ')
  WHERE h.topic <> ALL (topics)
 $$;
 COMMENT ON FUNCTION pgstock_internal.topic_checks IS
-	'returns what relay_check does about consumed topics and their handlers';
+	'returns the rows of relay_check about consumed topics and their handlers';
 
 CREATE FUNCTION pgstock_internal.standby_checks()
 RETURNS TABLE (name text, value text)
@@ -162,7 +162,7 @@ SELECT 'old_patroni', 'yes'
 				  AND a.backend_type = 'client backend')
 $$;
 COMMENT ON FUNCTION pgstock_internal.standby_checks IS
-	'returns what relay_check does about the server''s standbys';
+	'returns the rows of relay_check about the server''s standbys';
 
 /*
  * Names and values instead of columns, so that a new name breaks no relay.  A
