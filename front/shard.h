@@ -29,6 +29,12 @@ enum
 	CALL_ARGS,
 };
 
+/* An error which says that the versions of front and shard differ. */
+#define VERSION_MESSAGE "the call does not match the function of this shard"
+#define VERSION_HINT                                           \
+	"pgstock_front.shard_status() shows the versions of each " \
+	"shard: ALTER EXTENSION pgstock_shard UPDATE there."
+
 #define COLUMNS_MAX (CALL_ARGS + FUNC_MAX_ARGS)
 
 /* A function of pgstock, as this session calls it. */

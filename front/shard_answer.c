@@ -106,9 +106,8 @@ shard_failure(const ErrorData *error, bool is_read)
 	{
 		state = "55000";
 		detail = message;
-		message = "the call does not match the function of this shard";
-		hint = "pgstock_front.shard_status() shows the versions of each "
-			   "shard: ALTER EXTENSION pgstock_shard UPDATE there.";
+		message = VERSION_MESSAGE;
+		hint = VERSION_HINT;
 	}
 	initStringInfo(&row);
 	appendStringInfo(&row, "(%s,", state);

@@ -69,7 +69,10 @@ function_is_wanted(Form_pg_proc proc, Oid wrapper, const Oid *types, int nargs)
 			proc->pronamespace != get_namespace_oid("pgstock_internal", true));
 }
 
-/* Finds the function of that name that has these arguments. */
+/*
+ * Finds the function of that name that has these arguments.  That there is none
+ * is no refusal of a step, which is repeated after the extension's update.
+ */
 void
 shard_find_function(ShardFunction *function, const char *name, Oid wrapper,
 					const Oid *types, int nargs)
@@ -94,10 +97,12 @@ shard_find_function(ShardFunction *function, const char *name, Oid wrapper,
 	}
 	ReleaseSysCacheList(list);
 	if (!OidIsValid(function->oid))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("pgstock has no function \"%s\" with these "
-							   "arguments",
-							   name)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg(VERSION_MESSAGE),
+						errdetail("pgstock has no function \"%s\" with these "
+								  "arguments.",
+								  name),
+						errhint(VERSION_HINT)));
 	getTypeOutputInfo(function->result_type, &output, &is_varlena);
 	if (function->write.fn_oid != output)
 		fmgr_info_cxt(output, &function->write, TopMemoryContext);

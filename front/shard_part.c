@@ -173,7 +173,8 @@ part_answer(Step *step, const ErrorData *error)
 	if (desc->natts != ANSWER_COLUMNS ||
 		!shard_has_columns(desc, types, ANSWER_COLUMNS))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the type of an answer was altered")));
+						errmsg("the type of an answer was altered"),
+						errhint(VERSION_HINT)));
 	if (error != NULL)
 		values[ANSWER_ERROR] = CStringGetTextDatum(
 			shard_failure(error, step->is_begun));

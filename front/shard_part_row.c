@@ -214,7 +214,8 @@ part_row_look_up(Oid wrapper)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("extension \"pgstock_shard\" has no table "
 							   "\"%s\"",
-							   TABLE_NAME)));
+							   TABLE_NAME),
+						errhint(VERSION_HINT)));
 	part_table.owner = part_row_table_owner(oid);
 	part_row_check_schema(schema, part_table.owner, &name);
 	if (oid != part_table.oid || answer_type != part_table.answer_type ||
@@ -306,7 +307,12 @@ part_row_take(PartRow *row, MemoryContext context)
 	if (nulls[COLUMN_SAGA] || nulls[COLUMN_STEP] || nulls[COLUMN_VERB])
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("a row of table \"%s\" is incomplete", TABLE_NAME)));
+				 errmsg("a row of table \"%s\" is incomplete", TABLE_NAME),
+				 errdetail(
+					 "Its saga, step or verb is NULL, which the extension "
+					 "does not permit."),
+				 errhint("Restore the row from a backup, and the NOT NULL "
+						 "constraints of the table.")));
 	row->is_held = !nulls[COLUMN_HELD];
 	row->held = row->is_held ? DatumGetInt64(values[COLUMN_HELD]) : 0;
 	row->saga = DatumGetInt64(values[COLUMN_SAGA]);

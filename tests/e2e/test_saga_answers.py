@@ -173,3 +173,18 @@ def test_the_columns_of_a_turn(shop):
 def test_the_last_number_of_a_saga(shop):
     fails("22003", shop.front.sql,
           "SELECT pgstock_front.saga_next_number(9223372036854775807)")
+
+
+def test_a_shard_lacks_the_function_of_a_step(shop, order):
+    """That is no refusal: the step is taken once the function is there."""
+    call(shop, "reserve_order", order, lines(shop, 1, 1), "u")
+    shard = shop.shards[0]
+    shard.sql("ALTER FUNCTION confirm_stock RENAME TO kept")
+    try:
+        diag = fails("55000", call, shop, "confirm_stock", order)
+    finally:
+        shard.sql("ALTER FUNCTION kept RENAME TO confirm_stock")
+    assert 'no function "confirm_stock"' in diag.message_detail
+    assert saga(shop, order) == [("reserved", "confirm")]
+    assert statuses(call(shop, "confirm_stock", order)) == {"confirmed"}
+    assert states(shop, order) == ["confirmed"] * 2
