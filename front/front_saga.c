@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -21,8 +20,8 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 
+#include "both.h"
 #include "front.h"
 
 PG_FUNCTION_INFO_V1(pgstock_front_args);
@@ -193,27 +192,13 @@ pgstock_front_parts(PG_FUNCTION_ARGS)
 
 /* ---- The calls ----------------------------------------------------------- */
 
-/* Appends the text of an element of an array, or of a field of a row. */
-static void
-front_append_quoted(StringInfo to, const char *value)
-{
-	appendStringInfoCharMacro(to, '"');
-	for (; *value != '\0'; value++)
-	{
-		if (*value == '"' || *value == '\\')
-			appendStringInfoCharMacro(to, '\\');
-		appendStringInfoCharMacro(to, *value);
-	}
-	appendStringInfoCharMacro(to, '"');
-}
-
 /* Appends a field of a row, except its first; NULL is nothing. */
 static void
 front_append_field(StringInfo row, const char *value)
 {
 	appendStringInfoChar(row, ',');
 	if (value != NULL)
-		front_append_quoted(row, value);
+		both_append_quoted(row, value, '\\');
 }
 
 /* A column of a turn that a step needs. */
@@ -295,8 +280,9 @@ front_make_calls(Step *step, Datum turn, const char *verb, int number)
 		initStringInfo(&call);
 		appendStringInfo(&call, "({%d}", DatumGetInt32(step->shards[i]));
 		appendStringInfoChar(&element, '{');
-		front_append_quoted(&element,
-							JsonbToCString(NULL, &part->root, VARSIZE(part)));
+		both_append_quoted(&element,
+						   JsonbToCString(NULL, &part->root, VARSIZE(part)),
+						   '\\');
 		appendStringInfoChar(&element, '}');
 		front_append_field(&call, element.data);
 		appendStringInfoString(&call, all);
@@ -307,14 +293,25 @@ front_make_calls(Step *step, Datum turn, const char *verb, int number)
 
 /* ---- Sending ------------------------------------------------------------- */
 
+/* Some of the calls of a step. */
+typedef struct Part
+{
+	Step *step;
+	int	  first;
+	int	  count;
+} Part;
+
 /*
  * Sends calls to their shards at the same time, and reads the answers.  They
  * are read at the end, because PL/Proxy expects to be called until it has
  * returned all of them.
  */
 static void
-front_send(Step *step, int first, int count)
+front_send(void *arg)
 {
+	Step *step = ((Part *) arg)->step;
+	int	  first = ((Part *) arg)->first;
+	int	  count = ((Part *) arg)->count;
 	LOCAL_FCINFO(proxy, 2);
 	FmgrInfo	  function;
 	ReturnSetInfo result = {
@@ -359,39 +356,15 @@ front_send(Step *step, int first, int count)
 	}
 }
 
-/*
- * The same in a subtransaction: returns NULL, or the message of the error.  As
- * in PL/pgSQL, the cancellation of a statement is not caught.
- */
+/* The same in a subtransaction: returns NULL, or the message of the error. */
 static const char *
 front_try_send(Step *step, int first, int count)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	Part	   part = {.step = step, .first = first, .count = count};
+	ErrorData *error = both_try(front_send, &part);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		front_send(step, first, count);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	if (error == NULL)
 		return NULL;
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
-		ReThrowError(error);
 	/* NULL would be success */
 	return error->message != NULL ? error->message : "unknown error";
 }

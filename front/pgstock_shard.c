@@ -115,8 +115,8 @@ shard_add_row(void *taker, ShardFunction *function, Datum value, bool is_null)
 	if (is_null)
 		appendStringInfoString(&call->rows, "NULL");
 	else
-		shard_append_quoted(&call->rows,
-							OutputFunctionCall(&function->write, value), '\\');
+		both_append_quoted(&call->rows,
+						   OutputFunctionCall(&function->write, value), '\\');
 }
 
 static void
@@ -167,7 +167,7 @@ pgstock_shard_call(PG_FUNCTION_ARGS)
 	call->wrapper = fcinfo->flinfo->fn_oid;
 	call->input = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	initStringInfo(&call->rows);
-	error = shard_try(shard_run_call, call);
+	error = both_try(shard_run_call, call);
 	PG_RETURN_TEXT_P(
 		shard_answer(call, error ? shard_failure(error, call->is_read) : NULL));
 }

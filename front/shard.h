@@ -16,6 +16,8 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 
+#include "both.h"
+
 /* The last of the name of a function that a front calls, and of its type. */
 #define CALL_SUFFIX "_call"
 
@@ -83,9 +85,7 @@ extern void shard_act_as(const NullableDatum *role, const NullableDatum *trace,
 						 const NullableDatum *actor);
 
 /* shard_answer.c */
-extern ErrorData *shard_try(void (*step)(void *), void *arg);
-extern void		  shard_append_field(StringInfo row, const char *value);
-extern void	 shard_append_quoted(StringInfo to, const char *value, char escape);
+extern void	 shard_append_field(StringInfo row, const char *value);
 extern char *shard_failure(const ErrorData *error, bool is_read);
 
 #endif /* SHARD_H */

@@ -4,7 +4,7 @@
  *	  The error of a call as a part of its answer.
  *
  * An error is returned, because PL/Proxy drops a connection on which one is
- * raised; so a call runs in a subtransaction.
+ * raised; so a call runs in a subtransaction (both_try).
  *
  * SPDX-License-Identifier: PostgreSQL
  *
@@ -12,61 +12,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
-
 #include "shard.h"
-
-/*
- * Runs step(arg) in a subtransaction; its error, or NULL.  As in PL/pgSQL, the
- * cancellation of a statement is not an error of the call.
- */
-ErrorData *
-shard_try(void (*step)(void *), void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	int depth	  PG_USED_FOR_ASSERTS_ONLY = GetCurrentTransactionNestLevel();
-	ErrorData *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		step(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	Assert(GetCurrentTransactionNestLevel() == depth);
-	if (error != NULL && (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-						  error->sqlerrcode == ERRCODE_ASSERT_FAILURE))
-		ReThrowError(error);
-	return error;
-}
-
-/* Appends a quoted text; escape precedes " and \; '\0': they are doubled. */
-void
-shard_append_quoted(StringInfo to, const char *value, char escape)
-{
-	appendStringInfoCharMacro(to, '"');
-	for (; *value != '\0'; value++)
-	{
-		if (*value == '"' || *value == '\\')
-			appendStringInfoCharMacro(to, escape ? escape : *value);
-		appendStringInfoCharMacro(to, *value);
-	}
-	appendStringInfoCharMacro(to, '"');
-}
 
 /* Appends a field of a row, as record_out does; NULL is nothing. */
 void
@@ -75,7 +21,7 @@ shard_append_field(StringInfo row, const char *value)
 	if (value == NULL)
 		return;
 	if (value[0] == '\0' || value[strcspn(value, "\"\\(), \t\n\r\v\f")] != '\0')
-		shard_append_quoted(row, value, '\0');
+		both_append_quoted(row, value, '\0');
 	else
 		appendStringInfoString(row, value);
 }

@@ -269,7 +269,7 @@ part_is_refusal(const Step *step, const ErrorData *error)
 static Datum
 part_take(Step *step)
 {
-	ErrorData *error = shard_try(part_run, step);
+	ErrorData *error = both_try(part_run, step);
 
 	Assert(type_is_rowtype(step->answer_type));
 	Assert(error != NULL || step->answer != (Datum) 0);
@@ -278,7 +278,7 @@ part_take(Step *step)
 	step->answer = part_answer(step, error);
 	if (part_is_refusal(step, error))
 	{
-		error = shard_try(part_store_refusal, step);
+		error = both_try(part_store_refusal, step);
 		if (error == NULL)
 			return step->answer;
 		/* what is not stored is no refusal */

@@ -179,7 +179,7 @@ part_take_row(void *taker, ShardFunction *function, Datum value, bool is_null)
 					 false, TEXTOID, rows->context);
 }
 
-/* Calls step->function (as shard_try calls it). */
+/* Calls step->function (as both_try calls it). */
 static void
 part_invoke(void *arg)
 {
@@ -206,7 +206,7 @@ part_undo(Step *step)
 
 	Assert(step->verb == VERB_UNDO);
 	step->function = FUNCTION_RELEASE;
-	error = shard_try(part_invoke, step);
+	error = both_try(part_invoke, step);
 	if (error == NULL)
 		return;
 	if (error->sqlerrcode != ERRCODE_SK_WRONG_STATE)
